@@ -1,0 +1,66 @@
+#include "plugin/env.h"
+
+#include <cstdlib>
+
+namespace tfmetal::env {
+
+const Variable kDisable{"TF_METAL_DISABLE", "0", "1: offer no device; TensorFlow runs on the CPU."};
+const Variable kDeviceType{"TF_METAL_DEVICE_TYPE", "GPU",
+                           "Device type to register: GPU, or METAL (for a TensorFlow built with "
+                           "CUDA, whose own kernels claim GPU)."};
+const Variable kDevices{"TF_METAL_DEVICES", "1",
+                        "Number of devices to offer on the one GPU (for tf.distribute tests)."};
+const Variable kLog{"TF_METAL_LOG", "0", "0: warnings only, 1: information, 2: every decision."};
+const Variable kSync{"TF_METAL_SYNC", "0", "1: wait for the GPU after every op."};
+const Variable kShim{"TF_METAL_SHIM", "auto",
+                     "Variable shim: auto, off, or the path of a shim library."};
+const Variable kJitHook{"TF_METAL_JIT_HOOK", "1",
+                        "0: do not tell Keras that XLA cannot compile for this device, and let "
+                        "tf.function(jit_compile=True) fail."};
+const Variable kMemoryLimit{"TF_METAL_MEMORY_LIMIT", "0",
+                            "Bytes of device memory to use at most; 0: what Metal recommends."};
+const Variable kCacheBytes{"TF_METAL_CACHE_BYTES", "268435456",
+                           "Bytes of compiled plans to keep; the least recently used go first."};
+const Variable kOpsPerCommit{"TF_METAL_OPS_PER_COMMIT", "64",
+                             "Ops in a command buffer before it is committed."};
+const Variable kBytesPerCommit{"TF_METAL_BYTES_PER_COMMIT", "67108864",
+                               "Bytes touched by a command buffer before it is committed."};
+const Variable kGrappler{"TF_METAL_GRAPPLER", "all",
+                         "Graph passes: all, none, or a list such as all,-cluster."};
+const Variable kDumpGraphs{"TF_METAL_DUMP_GRAPHS", "",
+                           "Directory into which each graph is written before and after the "
+                           "graph passes."};
+const Variable kPoison{"TF_METAL_POISON", "0",
+                       "1: fill device memory with NaN bytes on allocation and on free."};
+
+const Variable kHostMacos{"TF_METAL_HOST_MACOS", "15.0",
+                          "macOS version to simulate (14.0 and up)."};
+const Variable kHostChaos{"TF_METAL_HOST_CHAOS", "0",
+                          "Seed; anything but 0 delays and splits what Metal's API allows to be "
+                          "delayed and split."};
+const Variable kHostFail{"TF_METAL_HOST_FAIL", "",
+                         "Label of the encoder whose command buffer shall fail once."};
+const Variable kHostMemory{"TF_METAL_HOST_MEMORY", "0",
+                           "Bytes of the simulated GPU; 0: three quarters of this machine's."};
+
+const std::vector<const Variable*>& table() {
+  static const std::vector<const Variable*> rows = {
+      &kDisable,    &kDeviceType,  &kDevices,    &kLog,          &kSync,           &kShim,
+      &kJitHook,    &kMemoryLimit, &kCacheBytes, &kOpsPerCommit, &kBytesPerCommit, &kGrappler,
+      &kDumpGraphs, &kPoison,      &kHostMacos,  &kHostChaos,    &kHostFail,       &kHostMemory};
+  return rows;
+}
+
+std::string text(const Variable& variable) {
+  const char* value = std::getenv(variable.name);
+  return value && *value ? value : variable.fallback;
+}
+
+bool flag(const Variable& variable) {
+  const std::string value = text(variable);
+  return value != "" && value != "0" && value != "false" && value != "off" && value != "no";
+}
+
+long integer(const Variable& variable) { return std::strtol(text(variable).c_str(), nullptr, 10); }
+
+}  // namespace tfmetal::env

@@ -1,0 +1,29 @@
+// Every environment variable the plugin reads. The table is in env.cc; the documentation is
+// generated from it.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace tfmetal::env {
+
+struct Variable {
+  const char* name;
+  const char* fallback;  // used when unset or empty
+  const char* help;
+};
+
+// What users set.
+extern const Variable kDisable, kDeviceType, kDevices, kLog, kSync, kShim, kJitHook, kMemoryLimit,
+    kCacheBytes, kOpsPerCommit, kBytesPerCommit, kGrappler, kDumpGraphs, kPoison;
+// What simulates a Mac on Linux; ignored on macOS.
+extern const Variable kHostMacos, kHostChaos, kHostFail, kHostMemory;
+
+const std::vector<const Variable*>& table();
+
+// Read anew at each call, so that tests can change them; hot paths keep the answer.
+std::string text(const Variable& variable);
+bool flag(const Variable& variable);  // false for 0, false, off, no
+long integer(const Variable& variable);
+
+}  // namespace tfmetal::env

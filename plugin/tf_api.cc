@@ -1,0 +1,90 @@
+#include "plugin/tf_api.h"
+
+#include <dlfcn.h>
+#ifdef __APPLE__
+#include <mach-o/dyld.h>
+#else
+#include <link.h>
+#endif
+
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "plugin/error.h"
+
+namespace tfmetal {
+
+TfApi tf;
+
+namespace {
+
+bool is_tensorflow_image(const char* path) {
+  return path &&
+         (std::strstr(path, "libtensorflow_framework") || std::strstr(path, "libtensorflow_cc"));
+}
+
+// The paths of TensorFlow's libraries that are loaded in this process.
+std::vector<std::string> tensorflow_images() {
+  std::vector<std::string> paths;
+#ifdef __APPLE__
+  for (uint32_t i = 0; i < _dyld_image_count(); ++i) {
+    const char* path = _dyld_get_image_name(i);
+    if (is_tensorflow_image(path)) paths.push_back(path);
+  }
+#else
+  dl_iterate_phdr(
+      [](dl_phdr_info* info, size_t, void* out) {
+        if (is_tensorflow_image(info->dlpi_name)) {
+          static_cast<std::vector<std::string>*>(out)->push_back(info->dlpi_name);
+        }
+        return 0;
+      },
+      &paths);
+#endif
+  return paths;
+}
+
+// Python may have loaded TensorFlow with RTLD_LOCAL, so the global scope is not enough.
+const std::vector<void*>& tensorflow_handles() {
+  static const std::vector<void*> handles = [] {
+    std::vector<void*> result;
+    for (const std::string& path : tensorflow_images()) {
+      if (void* handle = dlopen(path.c_str(), RTLD_NOLOAD | RTLD_LAZY)) result.push_back(handle);
+    }
+    return result;
+  }();
+  return handles;
+}
+
+}  // namespace
+
+void* find_tf_symbol(const char* name) {
+  if (void* address = dlsym(RTLD_DEFAULT, name)) return address;
+  for (void* handle : tensorflow_handles()) {
+    if (void* address = dlsym(handle, name)) return address;
+  }
+  return nullptr;
+}
+
+const char* load_tf_api() {
+  static const char* const missing = [] {
+    const char* first_missing = nullptr;
+#define TFMETAL_LOAD(name) tf.name = reinterpret_cast<decltype(&::name)>(find_tf_symbol(#name));
+#define TFMETAL_LOAD_REQUIRED(name) \
+  TFMETAL_LOAD(name)                \
+  if (!tf.name && !first_missing) first_missing = #name;
+    TFMETAL_REQUIRED_API(TFMETAL_LOAD_REQUIRED)
+    TFMETAL_OPTIONAL_API(TFMETAL_LOAD)
+#undef TFMETAL_LOAD_REQUIRED
+#undef TFMETAL_LOAD
+    return first_missing;
+  }();
+  return missing;
+}
+
+void Status::check() const {
+  if (!ok()) throw Error(code(), message());
+}
+
+}  // namespace tfmetal
