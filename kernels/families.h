@@ -1,0 +1,26 @@
+// The rows of the op table, by family. One function per file of kernels/lowering and
+// kernels/native.
+#pragma once
+
+#include <vector>
+
+#include "kernels/op_table.h"
+
+namespace tfmetal {
+
+// kernels/lowering: built from MPSGraph nodes.
+std::vector<OpRow> elementwise_ops();
+std::vector<OpRow> reduction_ops();
+std::vector<OpRow> matmul_ops();
+std::vector<OpRow> shape_ops();
+std::vector<OpRow> loss_ops();
+
+// kernels/native: our own shaders.
+std::vector<OpRow> arithmetic_ops();
+std::vector<OpRow> cast_ops();
+std::vector<OpRow> fill_ops();
+std::vector<OpRow> slice_ops();
+std::vector<OpRow> arg_ops();
+std::vector<OpRow> where_ops();
+
+}  // namespace tfmetal

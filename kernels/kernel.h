@@ -1,0 +1,114 @@
+// The one kernel wrapper that all ops share: it reads the inputs, finds or builds the plan,
+// allocates the outputs and encodes. Lowerings and launches never see TensorFlow.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "kernels/native_call.h"
+#include "kernels/op_table.h"
+#include "kernels/plan.h"
+#include "plugin/tf_api.h"
+
+namespace tfmetal {
+
+// What a launch needs, worked out once per set of shapes and host values.
+struct Prepared {
+  std::vector<int64_t> signature;  // ranks, extents and host values of the inputs
+  Node node;                       // as TensorFlow sees it
+  Node planned;                    // as the plan sees it: collapsed shapes for elementwise ops
+  std::shared_ptr<const Plan> plan;  // null when no output has elements
+  size_t bytes = 0;                  // of all operands
+};
+
+// One kernel instance of TensorFlow: a node of a graph, or an op and attributes in eager mode.
+class Kernel {
+ public:
+  explicit Kernel(TF_OpKernelConstruction* construction);
+
+  void compute(TF_OpKernelContext* context, TF_AsyncOpKernelDoneCallback* done);
+
+  const OpRow& row() const { return *row_; }
+  const NodeDef& def() const { return *def_; }
+  const std::string& label() const { return *label_; }
+  bool is_host(size_t input) const { return is_host_[input]; }
+  size_t num_inputs() const { return is_host_.size(); }
+
+ private:
+  friend class KernelCall;
+  std::shared_ptr<const Prepared> prepare(KernelCall& call);
+  std::string plan_key(const Node& planned) const;
+
+  const OpRow* row_;
+  std::shared_ptr<const NodeDef> def_;
+  const std::string* label_;          // interned: outlives the kernel
+  const std::string* attributes_;     // interned canonical bytes of op and attributes
+  std::vector<bool> is_host_, is_key_;
+
+  std::mutex mutex_;
+  std::vector<std::shared_ptr<const Prepared>> recent_;
+  size_t next_victim_ = 0;
+};
+
+// One execution of a kernel. Owns the input handles until they are released.
+class KernelCall {
+ public:
+  KernelCall(Kernel& kernel, TF_OpKernelContext* context, TF_AsyncOpKernelDoneCallback* done);
+  ~KernelCall();
+  KernelCall(const KernelCall&) = delete;
+  KernelCall& operator=(const KernelCall&) = delete;
+
+  Kernel& kernel() const { return kernel_; }
+  TF_OpKernelContext* context() const { return context_; }
+  TF_AsyncOpKernelDoneCallback* done() const { return done_; }
+  Stream& stream() const { return stream_; }
+  Device& device() const;
+
+  size_t num_inputs() const { return inputs_.size(); }
+  const TensorInfo& input_info(size_t i);
+  const void* input_data(size_t i);
+  // Where a device input is; a null block for host inputs and inputs without elements.
+  BufferSlice input_slice(size_t i);
+  std::string host_bytes(size_t i);
+  // Gives the input handles back, so that outputs can take over the inputs' memory. Pointers and
+  // slices read before stay valid: TensorFlow holds the inputs during the call.
+  void release_inputs();
+
+  // Returns where the output is (a null block when it has no elements).
+  BufferSlice allocate_output(size_t i, const TensorInfo& info);
+  // As above, in the memory of one of `candidates` (inputs) when TensorFlow allows it.
+  BufferSlice forward_or_allocate_output(const std::vector<int>& candidates, size_t i,
+                                         const TensorInfo& info);
+  // Device memory until the end of this call.
+  BufferSlice allocate_temp(const TensorInfo& info);
+
+  // Encodes native work that uses `slices`, with a NativeCall over `node`.
+  void encode(const Node& node, const std::vector<BufferSlice>& inputs,
+              const std::vector<BufferSlice>& outputs, size_t bytes,
+              const std::function<void(NativeCall&)>& launch);
+
+  // Ends an asynchronous kernel, after success or TF_OpKernelContext_Failure. Nothing of the
+  // context may be touched afterwards.
+  void finish();
+
+ private:
+  void load(size_t i);  // fetches an input on first use
+  BufferSlice resolve(const void* data, const TensorInfo& info) const;
+  BufferSlice finish_output(TF_Tensor* tensor, const TensorInfo& info);
+
+  Kernel& kernel_;
+  TF_OpKernelContext* context_;
+  TF_AsyncOpKernelDoneCallback* done_;
+  Stream& stream_;
+  std::vector<TF_Tensor*> inputs_, temps_;
+  std::vector<const void*> data_;
+  std::vector<TensorInfo> infos_;
+};
+
+// Reports an exception to TensorFlow as the failure of this kernel. Call inside a catch block.
+void fail_kernel(TF_OpKernelContext* context, const std::string& label);
+
+}  // namespace tfmetal

@@ -1,0 +1,86 @@
+// Reductions over axes given as a host tensor. 16-bit inputs accumulate in float32.
+#include <algorithm>
+#include <limits>
+
+#include "kernels/families.h"
+#include "plugin/error.h"
+
+namespace tfmetal {
+
+namespace {
+
+using mpsg::Graph;
+
+std::vector<int64_t> reduced_axes(const Node& node) {
+  std::vector<int64_t> axes = node.host_ints(1);
+  for (int64_t& axis : axes) axis = canonical_axis(axis, node.in(0).rank(), node.op().c_str());
+  return axes;
+}
+
+void check_axes(const Node& node) {
+  std::vector<int64_t> axes = reduced_axes(node);
+  std::sort(axes.begin(), axes.end());
+  const auto twice = std::adjacent_find(axes.begin(), axes.end());
+  if (twice != axes.end()) {
+    throw_invalid_argument(node.describe(),
+                           ": Invalid reduction arguments: Axes contains duplicate dimension: ",
+                           *twice);
+  }
+}
+
+template <Tensor (Graph::*method)(Tensor, ns::Array) const>
+Tensors reduce(GraphBuilder& g, const Node& node, Inputs in) {
+  const std::vector<int64_t> axes = reduced_axes(node);
+  const Tensor result = axes.empty() ? in[0] : (g.*method)(in[0], g.list(axes));
+  const Shape& shape = node.out().shape;
+  return {g.reshape(result, shape.empty() ? Shape{1} : shape)};
+}
+
+// All axes but the channels'.
+Tensors bias_add_grad(GraphBuilder& g, const Node& node, Inputs in) {
+  const size_t rank = node.in(0).rank();
+  const bool first = node.def->attr_string("data_format", "NHWC") == "NCHW";
+  const size_t channels = first ? 1 : rank - 1;
+  std::vector<int64_t> axes;
+  for (size_t i = 0; i < rank; ++i) {
+    if (i != channels) axes.push_back(static_cast<int64_t>(i));
+  }
+  return {g.reshape(g.sum(in[0], g.list(axes)), node.out().shape)};
+}
+
+OpRow row(const char* op, Lower lower, Precision precision, double empty,
+          std::vector<TypeRule> types) {
+  return {.op = op,
+          .types = std::move(types),
+          .host = {{"reduction_indices", HostUse::kKey}},
+          .lower = lower,
+          .widen = true,
+          .empty_value = empty,
+          .check = check_axes,
+          .precision = precision};
+}
+
+}  // namespace
+
+std::vector<OpRow> reduction_ops() {
+  using enum Precision;
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+  return {
+      row("Sum", reduce<&Graph::sum>, kDeny, 0, T(kFloats)),
+      row("Mean", reduce<&Graph::mean>, kDeny, kNaN, T(kFloats)),
+      row("Prod", reduce<&Graph::product>, kInfer, 1, T(kFloats)),
+      row("Max", reduce<&Graph::max_nan>, kClear, -kInfinity, T(kFloats)),
+      row("Min", reduce<&Graph::min_nan>, kClear, kInfinity, T(kFloats)),
+      row("All", reduce<&Graph::reduce_and>, kClear, 1, {}),
+      row("Any", reduce<&Graph::reduce_or>, kClear, 0, {}),
+      {.op = "BiasAddGrad",
+       .types = T(kFloats),
+       .lower = bias_add_grad,
+       .widen = true,
+       .empty_value = 0,
+       .precision = kInfer},
+  };
+}
+
+}  // namespace tfmetal

@@ -1,0 +1,62 @@
+// What a launch function sees: the node, where its tensors are, and how to dispatch its shaders.
+#pragma once
+
+#include <cstring>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "kernels/node.h"
+#include "plugin/device/device.h"
+#include "plugin/metal/mps.h"
+
+namespace tfmetal {
+
+// A buffer argument of a shader, or bytes that are copied into the command buffer.
+struct ShaderArgument {
+  BufferSlice buffer;
+  const void* bytes = nullptr;
+  size_t length = 0;
+};
+
+class NativeCall {
+ public:
+  NativeCall(Device& device, mps::CommandBuffer to, const Node& node,
+             std::span<const BufferSlice> inputs, std::span<const BufferSlice> outputs,
+             const std::string& label)
+      : node(node), inputs(inputs), outputs(outputs), device_(device), to_(to), label_(label) {}
+
+  const Node& node;
+  // Null blocks for host inputs and tensors without elements.
+  const std::span<const BufferSlice> inputs, outputs;
+
+  ShaderArgument in(size_t i) const { return {inputs[i]}; }
+  ShaderArgument out(size_t i = 0) const { return {outputs[i]}; }
+  template <class T>  // a struct or number; must outlive the dispatch call
+  static ShaderArgument value(const T& v) {
+    return {{}, &v, sizeof(T)};
+  }
+
+  // Runs `shader` on a grid of `threads`; arguments bind to [[buffer(0)]], [[buffer(1)]], ...
+  void dispatch(const std::string& shader, mtl::Size threads,
+                const std::vector<ShaderArgument>& arguments);
+  void dispatch(const std::string& shader, int64_t threads,
+                const std::vector<ShaderArgument>& arguments) {
+    dispatch(shader, mtl::Size{static_cast<NSUInteger>(threads), 1, 1}, arguments);
+  }
+  void copy(BufferSlice from, BufferSlice to, size_t bytes);
+
+ private:
+  Device& device_;
+  mps::CommandBuffer to_;
+  const std::string& label_;
+};
+
+// "add_float": the instance of a shader template for a type.
+std::string shader_name(const std::string& stem, TF_DataType dtype);
+
+// Extents and strides of a tensor in shader arguments. Shapes are collapsed first, so that more
+// dimensions than this do not occur in TensorFlow's own kernels either.
+constexpr int kMaxShaderRank = 8;
+
+}  // namespace tfmetal

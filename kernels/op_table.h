@@ -1,0 +1,86 @@
+// The op table: one row per TensorFlow op (and set of types). Registration, caching, precision
+// lists, documentation and test coverage derive from it.
+//
+// To add an op: write its lowering in kernels/lowering/<family>.cc (or its launch in
+// kernels/native/<family>.cc), add a row to that file's list, and a case to tests/cases. See
+// docs/cookbook.md.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "kernels/graph_builder.h"
+#include "kernels/node.h"
+#include "plugin/device/device.h"
+
+namespace tfmetal {
+
+class NativeCall;   // kernels/native_call.h
+class KernelCall;   // kernels/kernel.h
+
+// TF op -> MPSGraph nodes. `in` has one tensor per input, null for host and zero-size inputs.
+// Returns one tensor per output, with the output's element count and type.
+using Lower = Tensors (*)(GraphBuilder&, const Node&, Inputs in);
+// Encodes the op's own shaders.
+using Launch = void (*)(NativeCall&);
+// Runs the whole kernel itself, for ops whose outputs TensorFlow's shape functions cannot tell
+// (resources, data-dependent shapes).
+using Run = void (*)(const std::shared_ptr<KernelCall>&);
+
+struct TypeRule {
+  const char* attr;
+  DTypes dtypes;
+};
+
+// kKey: the value shapes the plan and is part of its key. kArg: the value is passed at each launch,
+// so that a loop over offsets compiles once; only native ops can take it.
+enum class HostUse { kKey, kArg };
+struct HostInput {
+  const char* name;  // of the op's input argument
+  HostUse use;
+};
+
+enum class ClusterPolicy { kAlways, kLarge, kNever };
+// Classes of automatic mixed precision: worth it, fine if the neighbours are, harmful, neutral.
+enum class Precision { kAllow, kInfer, kDeny, kClear };
+
+struct OpRow {
+  const char* op = nullptr;
+  std::vector<TypeRule> types = {};
+  std::vector<HostInput> host = {};
+  // Exactly one of these:
+  Lower lower = nullptr;
+  Launch launch = nullptr;
+  Run run = nullptr;
+  bool async = false;  // of `run`: it finishes later, through KernelCall::finish
+  // The op maps elements to elements under broadcasting: shapes may be collapsed.
+  bool elementwise = false;
+  // Compute in float32 when the inputs are float16 or bfloat16 (sums, composed formulas).
+  bool widen = false;
+  // The lowering copes with null inputs (of no elements) itself.
+  bool takes_empty = false;
+  // The value of a non-empty output when an input has no elements (a sum over nothing).
+  std::optional<double> empty_value = {};
+  // Tells the outputs where TensorFlow's shape function cannot; false: ask the shape function.
+  bool (*infer)(Node*) = nullptr;
+  void (*check)(const Node&) = nullptr;  // where the kernel is stricter than the shape function
+  // (input, output) pairs that may share memory; native ops only.
+  std::vector<std::pair<int, int>> inplace = {};
+  ClusterPolicy cluster = ClusterPolicy::kAlways;
+  Precision precision = Precision::kClear;
+  MacosVersion first = {14, 0};
+  bool (*available)() = nullptr;  // asked at registration; null: always
+};
+
+const std::vector<OpRow>& op_table();
+// The row that serves these attributes; null if none does.
+const OpRow* find_row(const NodeDef& def);
+
+// {"T", kFloats} spelled shortly.
+std::vector<TypeRule> T(DTypes dtypes, const char* attr = "T");
+
+std::string op_table_json();  // for the docs and the coverage gate
+
+}  // namespace tfmetal

@@ -1,0 +1,144 @@
+#include "kernels/registration.h"
+
+#include <string>
+#include <vector>
+
+#include "grappler/graphdef/wire.h"
+#include "kernels/kernel.h"
+#include "kernels/op_table.h"
+#include "plugin/device/device.h"
+#include "plugin/log.h"
+#include "plugin/tf_api.h"
+
+namespace tfmetal {
+
+namespace {
+
+// ---- the three functions TensorFlow calls ------------------------------------------------------
+
+void* create_kernel(TF_OpKernelConstruction* construction) {
+  try {
+    return new Kernel(construction);
+  } catch (const std::exception& e) {
+    Status status;
+    const auto* error = dynamic_cast<const Error*>(&e);
+    tf.TF_SetStatus(status, error ? error->code : TF_INTERNAL, e.what());
+    tf.TF_OpKernelConstruction_Failure(construction, status);
+    return nullptr;
+  }
+}
+
+void delete_kernel(void* kernel) { delete static_cast<Kernel*>(kernel); }
+
+void compute(void* opaque, TF_OpKernelContext* context) {
+  Kernel* kernel = static_cast<Kernel*>(opaque);
+  try {
+    kernel->compute(context, nullptr);
+  } catch (...) {
+    fail_kernel(context, kernel->label());
+  }
+}
+
+void compute_async(void* opaque, TF_OpKernelContext* context, TF_AsyncOpKernelDoneCallback* done) {
+  Kernel* kernel = static_cast<Kernel*>(opaque);
+  try {
+    kernel->compute(context, done);
+  } catch (...) {
+    fail_kernel(context, kernel->label());
+    tf.TF_RunAsyncOpKernelDoneCallback(done);
+  }
+}
+
+// ---- what stock TensorFlow keeps on the host ---------------------------------------------------
+
+// Field numbers of tensorflow/core/framework/kernel_def.proto and attr_value.proto.
+constexpr int kListKernel = 1;
+constexpr int kKernelDevice = 2, kKernelConstraint = 3, kKernelHostArg = 4;
+constexpr int kConstraintName = 1, kConstraintValues = 2;
+
+bool allows(std::string_view constraint, const std::string& attr, TF_DataType dtype) {
+  bool named = false, listed = false;
+  for (WireReader r(constraint); r.next();) {
+    if (r.is(kConstraintName, WireType::kBytes)) named = r.bytes() == attr;
+    if (r.is(kConstraintValues, WireType::kBytes)) {
+      for (TF_DataType value : AttrValue::parse(r.bytes()).as_types()) listed |= value == dtype;
+    }
+  }
+  return named && listed;
+}
+
+// Whether TensorFlow has a kernel for DEFAULT or our device type that takes `dtype` from host
+// memory: int32 arithmetic on shapes, which must stay there.
+bool stock_keeps_on_host(const char* op, const std::string& attr, TF_DataType dtype,
+                         const std::string& device_type) {
+  Status status;
+  TF_Buffer* buffer = tf.TF_GetRegisteredKernelsForOp(op, status);
+  bool found = false;
+  if (status.ok()) {
+    const std::string_view list(static_cast<const char*>(buffer->data), buffer->length);
+    for (WireReader kernels(list); kernels.next();) {
+      if (!kernels.is(kListKernel, WireType::kBytes)) continue;
+      bool device = false, type = false, host = false;
+      for (WireReader r(kernels.bytes()); r.next();) {
+        if (r.is(kKernelDevice, WireType::kBytes)) {
+          device = r.bytes() == "DEFAULT" || r.bytes() == device_type;
+        }
+        if (r.is(kKernelConstraint, WireType::kBytes)) type |= allows(r.bytes(), attr, dtype);
+        if (r.is(kKernelHostArg, WireType::kBytes)) host = true;
+      }
+      found |= device && type && host;
+    }
+  }
+  if (buffer) tf.TF_DeleteBuffer(buffer);
+  return found;
+}
+
+// ---- one row -----------------------------------------------------------------------------------
+
+using Constraints = std::vector<std::pair<const char*, TF_DataType>>;
+
+void register_kernel(const OpRow& row, const Constraints& types, const char* device_type) {
+  TF_KernelBuilder* builder =
+      row.async ? tf.TF_NewAsyncKernelBuilder(row.op, device_type, &create_kernel, &compute_async,
+                                              &delete_kernel)
+                : tf.TF_NewKernelBuilder(row.op, device_type, &create_kernel, &compute,
+                                         &delete_kernel);
+  std::string name = std::string("Metal") + row.op;
+  Status status;
+  for (const auto& [attr, dtype] : types) {
+    tf.TF_KernelBuilder_TypeConstraint(builder, attr, dtype, status);
+    name += "_" + name_of(dtype);
+  }
+  for (const HostInput& host : row.host) tf.TF_KernelBuilder_HostMemory(builder, host.name);
+  tf.TF_RegisterKernelBuilder(name.c_str(), builder, status);  // takes the builder
+  if (!status.ok()) {
+    log_line(LogLevel::kWarning, "cannot register " + name + ": " + status.message());
+  }
+}
+
+// Every combination of the row's types.
+void register_row(const OpRow& row, const char* device_type, Constraints* chosen) {
+  if (chosen->size() == row.types.size()) return register_kernel(row, *chosen, device_type);
+  const TypeRule& rule = row.types[chosen->size()];
+  for (TF_DataType dtype : rule.dtypes) {
+    if (dtype == TF_INT32 && stock_keeps_on_host(row.op, rule.attr, dtype, device_type)) continue;
+    chosen->emplace_back(rule.attr, dtype);
+    register_row(row, device_type, chosen);
+    chosen->pop_back();
+  }
+}
+
+}  // namespace
+
+void register_kernels(const char* device_type) {
+  const MacosVersion macos = macos_version();
+  for (const OpRow& row : op_table()) {
+    if (row.first > macos) continue;
+    if (row.async && !tf.TF_NewAsyncKernelBuilder) continue;
+    if (row.available && !row.available()) continue;
+    Constraints chosen;
+    register_row(row, device_type, &chosen);
+  }
+}
+
+}  // namespace tfmetal
