@@ -38,6 +38,9 @@ struct Dictionary : Object {  // retains keys and values; keeps insertion order
   ~Dictionary() override;
   std::vector<std::pair<id, id>> items;
   id find(id key) const;
+
+ private:
+  std::unordered_multimap<size_t, size_t> index_;  // hash of a key -> place in items
 };
 
 struct Data : Object {

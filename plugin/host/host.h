@@ -8,6 +8,14 @@
 //
 // A method is an ordinary function; its C++ types give the encoding that call sites are checked
 // against. Registration happens in static initialisers, so the tables never change afterwards.
+//
+// +alloc answers a placeholder of the class; an initializer is registered without a receiver and
+// returns the object that takes the placeholder's place:
+//
+//   HOST_INIT(MPSGraphShapedType, "initWithShape:dataType:",
+//             [](id shape, DataType type) -> id { return make<ShapedType>(shape, type); });
+//
+// With HOST_INIT(..., "init", ...) the class also answers +new.
 #pragma once
 
 #include <atomic>
@@ -17,11 +25,14 @@
 
 #include "plugin/metal/objc.h"
 
-// What an `id` points to on Linux.
+// What an `id` points to on Linux (but a block is a Block_literal: see plugin/host/block.h).
 struct objc_object {
   Class isa = nullptr;
   std::atomic<long> references{1};
-  virtual ~objc_object() = default;
+  virtual ~objc_object();
+  // Freed objects are kept for a while as zombies, to recognise messages to them.
+  static void* operator new(size_t size);
+  static void operator delete(void* memory);
   virtual size_t hash() const { return reinterpret_cast<size_t>(this); }
   virtual bool equals(const objc_object* other) const { return this == other; }
 };
@@ -46,6 +57,8 @@ const char* class_name(const Object* object);
 bool is_kind_of(const Object* object, const char* class_name);
 // Objects that are alive, by class name: for the leak tests.
 long live_objects(const char* class_name);
+// Objects that were autoreleased on a thread without a pool: each of them has leaked.
+long autoreleased_without_pool();
 
 // Prints "*** host: " and the message, then aborts: what Apple's frameworks do on misuse.
 [[noreturn]] void abort_like_apple(const std::string& message);
@@ -84,6 +97,17 @@ struct Thunk<F> {
   static Method method() { return {reinterpret_cast<void*>(&call), objc::signature<R, A...>()}; }
 };
 
+template <auto F>
+struct InitThunk;
+template <class... A, id (*F)(A...)>
+struct InitThunk<F> {
+  static id call(id placeholder, SEL, A... args) {
+    objc_release(placeholder);
+    return F(args...);
+  }
+  static Method method() { return {reinterpret_cast<void*>(&call), objc::signature<id, A...>()}; }
+};
+
 struct MethodRegistration {
   MethodRegistration(const char* class_name, const char* selector, bool class_method, Method m) {
     register_method(class_name, selector, class_method, std::move(m));
@@ -105,3 +129,6 @@ struct ClassRegistration {
 #define HOST_CLASS_METHOD(cls, selector, ...)                               \
   static ::host::MethodRegistration HOST_CONCAT(host_method_, __COUNTER__)( \
       #cls, selector, true, ::host::Thunk<+__VA_ARGS__>::method())
+#define HOST_INIT(cls, selector, ...)                                       \
+  static ::host::MethodRegistration HOST_CONCAT(host_method_, __COUNTER__)( \
+      #cls, selector, false, ::host::InitThunk<+__VA_ARGS__>::method())
