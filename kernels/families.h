@@ -14,13 +14,13 @@ std::vector<OpRow> reduction_ops();
 std::vector<OpRow> matmul_ops();
 std::vector<OpRow> shape_ops();
 std::vector<OpRow> loss_ops();
+std::vector<OpRow> arg_ops();
 
 // kernels/native: our own shaders.
 std::vector<OpRow> arithmetic_ops();
 std::vector<OpRow> cast_ops();
 std::vector<OpRow> fill_ops();
 std::vector<OpRow> slice_ops();
-std::vector<OpRow> arg_ops();
 std::vector<OpRow> where_ops();
 
 }  // namespace tfmetal

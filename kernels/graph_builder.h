@@ -39,6 +39,9 @@ class GraphBuilder : public mpsg::Graph {
   Tensor with_rank(Tensor x, size_t rank) const;
   static ns::Array list(const std::vector<int64_t>& values) { return ns::Array::numbers(values); }
   static ns::Array list(const Tensors& tensors);
+  static ns::Array axes(std::initializer_list<int64_t> values) {
+    return ns::Array::numbers(std::vector<int64_t>(values));
+  }
 };
 
 }  // namespace tfmetal

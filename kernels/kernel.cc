@@ -83,11 +83,10 @@ bool all_empty(const std::vector<TensorInfo>& tensors) {
 
 Kernel::Kernel(TF_OpKernelConstruction* construction) {
   Status status;
-  TF_Buffer* buffer = tf.TF_NewBuffer();
-  tf.TF_OpKernelConstruction_GetNodeDef(construction, buffer, status);
-  std::string bytes(static_cast<const char*>(buffer->data), buffer->length);
-  tf.TF_DeleteBuffer(buffer);
+  TF_Buffer* buffer = tf.TF_OpKernelConstruction_GetNodeDef(construction, status);
   status.check();
+  const std::string bytes(static_cast<const char*>(buffer->data), buffer->length);
+  tf.TF_DeleteBuffer(buffer);
   def_ = std::make_shared<NodeDef>(NodeDef::parse(bytes));
   row_ = find_row(*def_);
   if (!row_) throw_internal("no row of the op table serves ", def_->op);

@@ -33,6 +33,7 @@ class Kernel {
 
   const OpRow& row() const { return *row_; }
   const NodeDef& def() const { return *def_; }
+  const std::shared_ptr<const NodeDef>& shared_def() const { return def_; }
   const std::string& label() const { return *label_; }
   bool is_host(size_t input) const { return is_host_[input]; }
   size_t num_inputs() const { return is_host_.size(); }

@@ -3,11 +3,23 @@
 #include <algorithm>
 
 #include "plugin/device/stats.h"
+#include "plugin/error.h"
 
 namespace tfmetal {
 
+namespace {
+
+// Shaders see their position in the grid as a 32-bit number.
+constexpr NSUInteger kMaxGridWidth = 0xffffffff;
+
+}  // namespace
+
 void NativeCall::dispatch(const std::string& shader, mtl::Size threads,
                           const std::vector<ShaderArgument>& arguments) {
+  if (threads.width > kMaxGridWidth) {
+    throw_resource_exhausted(node.describe(), ": ", threads.width, " elements are beyond Metal's ",
+                             "grid of ", kMaxGridWidth);
+  }
   const mtl::ComputePipelineState pipeline = device_.pipeline(shader);
   const mtl::ComputeCommandEncoder encoder = to_.compute_encoder();
   encoder.set_label(label_);

@@ -55,8 +55,4 @@ class NativeCall {
 // "add_float": the instance of a shader template for a type.
 std::string shader_name(const std::string& stem, TF_DataType dtype);
 
-// Extents and strides of a tensor in shader arguments. Shapes are collapsed first, so that more
-// dimensions than this do not occur in TensorFlow's own kernels either.
-constexpr int kMaxShaderRank = 8;
-
 }  // namespace tfmetal

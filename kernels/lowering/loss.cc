@@ -17,7 +17,7 @@ struct Shifted {
 };
 
 Shifted shift(GraphBuilder& g, Tensor x) {
-  const ns::Array last = g.list({-1});
+  const ns::Array last = g.axes({-1});
   const Tensor logits = g.sub(x, g.max_nan(x, last));
   const Tensor exponential = g.exp(logits);
   return {logits, exponential, g.sum(exponential, last)};
@@ -39,7 +39,7 @@ Tensors cross_entropy(GraphBuilder& g, const Node& node, Inputs in) {
   const Shifted s = shift(g, g.broadcast_to(in[0], shape));
   const Tensor labels = g.broadcast_to(in[1], shape);
   const Tensor losses = g.mul(labels, g.sub(g.log(s.sum), s.logits));
-  return {g.reshape(g.sum(losses, g.list({-1})), node.out(0).shape),
+  return {g.reshape(g.sum(losses, g.axes({-1})), node.out(0).shape),
           g.sub(g.div(s.exponential, s.sum), labels)};
 }
 
@@ -49,12 +49,12 @@ Tensors sparse_cross_entropy(GraphBuilder& g, const Node& node, Inputs in) {
   const int64_t rows = node.in(0).shape[0], classes = node.in(0).shape[1];
   const Shifted s = shift(g, in[0]);
   const Tensor labels = g.reshape(g.cast(in[1], TF_INT32), {rows, 1});
-  const Tensor is_label = g.equal(g.coordinate(1, g.list({rows, classes})), labels);
+  const Tensor is_label = g.equal(g.coordinate(1, g.axes({rows, classes})), labels);
   const Tensor valid = g.logical_and(g.greater_equal(labels, g.constant(0, labels)),
                                      g.less(labels, g.constant(double(classes), labels)));
   const Tensor zero = g.constant(0, in[0]), nan = g.constant(kNaN, in[0]);
   const Tensor losses = g.select(is_label, g.sub(g.log(s.sum), s.logits), zero);
-  const Tensor loss = g.select(valid, g.sum(losses, g.list({-1})), nan);
+  const Tensor loss = g.select(valid, g.sum(losses, g.axes({-1})), nan);
   const Tensor one_hot = g.cast(is_label, node.in(0).dtype);
   const Tensor gradient = g.select(valid, g.sub(g.div(s.exponential, s.sum), one_hot), nan);
   return {g.reshape(loss, {rows}), gradient};

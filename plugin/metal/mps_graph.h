@@ -119,6 +119,7 @@ struct Graph : Object {
   MPSG_UNARY(abs, "absolute")
   MPSG_UNARY(negative, "negative")
   MPSG_UNARY(sign, "sign")
+  MPSG_UNARY(signbit, "signbit")
   MPSG_UNARY(ceil, "ceil")
   MPSG_UNARY(floor, "floor")
   MPSG_UNARY(rint, "rint")
@@ -172,6 +173,8 @@ struct Graph : Object {
   MPSG_REDUCE(max_nan, "reductionMaximumPropagateNaNWithTensor:axes:name:")
   MPSG_REDUCE(min_nan, "reductionMinimumPropagateNaNWithTensor:axes:name:")
   MPSG_REDUCE(mean, "meanOfTensor:axes:name:")
+  MPSG_REDUCE(reduce_and, "reductionAndWithTensor:axes:name:")
+  MPSG_REDUCE(reduce_or, "reductionOrWithTensor:axes:name:")
 #undef MPSG_REDUCE
 
   Tensor reshape(Tensor x, Array shape) const {
@@ -183,6 +186,17 @@ struct Graph : Object {
   }
   Tensor broadcast(Tensor x, Array shape) const {
     return send<Tensor>(raw(), OBJC_SEL("broadcastTensor:toShape:name:"), x, shape, String());
+  }
+  Tensor arg_max(Tensor x, NSInteger axis) const {
+    return send<Tensor>(raw(), OBJC_SEL("reductionArgMaximumWithTensor:axis:name:"), x, axis,
+                        String());
+  }
+  Tensor arg_min(Tensor x, NSInteger axis) const {
+    return send<Tensor>(raw(), OBJC_SEL("reductionArgMinimumWithTensor:axis:name:"), x, axis,
+                        String());
+  }
+  Tensor tile(Tensor x, Array multiples) const {
+    return send<Tensor>(raw(), OBJC_SEL("tileTensor:withMultiplier:name:"), x, multiples, String());
   }
   Tensor concat(Array tensors, NSInteger axis) const {
     return send<Tensor>(raw(), OBJC_SEL("concatTensors:dimension:name:"), tensors, axis, String());

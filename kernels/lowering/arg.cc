@@ -1,0 +1,44 @@
+// ArgMax and ArgMin: the first index of the extreme value; NaN never wins.
+#include "kernels/families.h"
+#include "plugin/error.h"
+
+namespace tfmetal {
+
+namespace {
+
+using mpsg::Graph;
+
+template <Tensor (Graph::*method)(Tensor, NSInteger) const>
+Tensors arg_extreme(GraphBuilder& g, const Node& node, Inputs in) {
+  if (node.in(0).rank() == 0) return {g.broadcast_to(g.constant(0, to_mps(node.out().dtype)), {1})};
+  const int64_t axis = canonical_axis(node.host_int(1), node.in(0).rank(), node.op().c_str());
+  const Tensor index = (g.*method)(in[0], axis);  // int32; -1 where all is NaN
+  const Tensor found = g.select(g.less(index, g.constant(0, index)), g.constant(0, index), index);
+  const Shape& shape = node.out().shape;
+  return {g.reshape(g.cast(found, node.out().dtype), shape.empty() ? Shape{1} : shape)};
+}
+
+void check_not_empty(const Node& node) {
+  if (node.in(0).rank() == 0) return;
+  const int64_t axis = canonical_axis(node.host_int(1), node.in(0).rank(), node.op().c_str());
+  if (node.in(0).shape[static_cast<size_t>(axis)] == 0) {
+    throw_invalid_argument(node.describe(), ": Reduction axis ", axis, " is empty in shape ",
+                           to_string(node.in(0).shape));
+  }
+}
+
+OpRow row(const char* op, Lower lower) {
+  return {.op = op,
+          .types = {{"T", kFloats}, {"output_type", kIndex}},
+          .host = {{"dimension", HostUse::kKey}},
+          .lower = lower,
+          .check = check_not_empty};
+}
+
+}  // namespace
+
+std::vector<OpRow> arg_ops() {
+  return {row("ArgMax", arg_extreme<&Graph::arg_max>), row("ArgMin", arg_extreme<&Graph::arg_min>)};
+}
+
+}  // namespace tfmetal

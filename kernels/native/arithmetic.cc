@@ -1,0 +1,86 @@
+// Integer arithmetic and comparisons, and Add and Div, which collectives run in place. Everything
+// else of floating point arithmetic is kernels/lowering/elementwise.cc.
+#include <cstdint>
+
+#include "kernels/families.h"
+#include "kernels/msl/arguments.h"
+#include "kernels/native_call.h"
+#include "plugin/error.h"
+
+namespace tfmetal {
+
+namespace {
+
+// Strides of `shape` where it meets `out` of the same rank: 0 along broadcast axes.
+void broadcast_strides(const Shape& shape, unsigned* strides) {
+  unsigned stride = 1;
+  for (size_t axis = shape.size(); axis-- > 0;) {
+    strides[axis] = shape[axis] == 1 ? 0 : stride;
+    stride *= static_cast<unsigned>(shape[axis]);
+  }
+}
+
+BroadcastArguments arguments(const Node& node, Operation op) {
+  const Shape& out = node.out().shape;
+  if (out.size() > MAX_SHADER_RANK) {
+    throw_invalid_argument(node.describe(), ": Broadcast between ", to_string(node.in(0).shape),
+                           " and ", to_string(node.in(1).shape), " is not supported yet.");
+  }
+  BroadcastArguments result = {};
+  result.op = op;
+  result.rank = static_cast<unsigned>(out.size());
+  for (size_t axis = 0; axis < out.size(); ++axis) {
+    result.extents[axis] = static_cast<unsigned>(out[axis]);
+  }
+  broadcast_strides(node.in(0).shape, result.a_strides);
+  broadcast_strides(node.in(1).shape, result.b_strides);
+  return result;
+}
+
+template <Operation op>
+void launch(NativeCall& call) {
+  const char* shader = op >= kOperationEqual           ? "compare"
+                       : is_float(call.node.in(0).dtype) ? "float_arithmetic"
+                                                         : "integer_arithmetic";
+  const BroadcastArguments shape = arguments(call.node, op);
+  call.dispatch(shader_name(shader, call.node.in(0).dtype), call.node.out().count(),
+                {call.in(0), call.in(1), call.out(), NativeCall::value(shape)});
+}
+
+OpRow row(const char* op, Launch launch, DTypes dtypes, Precision precision = Precision::kClear) {
+  return {.op = op,
+          .types = T(std::move(dtypes)),
+          .launch = launch,
+          .elementwise = true,
+          .inplace = {{0, 0}, {1, 0}},
+          .precision = precision};
+}
+
+OpRow comparison(const char* op, Launch launch, DTypes dtypes) {
+  OpRow r = row(op, launch, std::move(dtypes));
+  r.inplace = {};
+  return r;
+}
+
+}  // namespace
+
+std::vector<OpRow> arithmetic_ops() {
+  const DTypes equality = kIntegers + DTypes{TF_BOOL};
+  return {
+      row("Add", launch<kOperationAdd>, kFloats + kIntegers, Precision::kInfer),
+      row("AddV2", launch<kOperationAdd>, kIntegers),
+      row("Sub", launch<kOperationSub>, kIntegers),
+      row("Mul", launch<kOperationMul>, kIntegers),
+      row("Div", launch<kOperationDiv>, kFloats, Precision::kInfer),
+      row("Maximum", launch<kOperationMaximum>, kIntegers),
+      row("Minimum", launch<kOperationMinimum>, kIntegers),
+      comparison("Equal", launch<kOperationEqual>, equality),
+      comparison("NotEqual", launch<kOperationNotEqual>, equality),
+      comparison("Less", launch<kOperationLess>, kIntegers),
+      comparison("LessEqual", launch<kOperationLessEqual>, kIntegers),
+      comparison("Greater", launch<kOperationGreater>, kIntegers),
+      comparison("GreaterEqual", launch<kOperationGreaterEqual>, kIntegers),
+  };
+}
+
+}  // namespace tfmetal

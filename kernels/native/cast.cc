@@ -1,0 +1,56 @@
+// Cast between all element types: native, because MPSGraph does not say what it does with NaN,
+// negative numbers to unsigned, or bool.
+#include "kernels/families.h"
+#include "kernels/msl/arguments.h"
+#include "kernels/native_call.h"
+
+namespace tfmetal {
+
+namespace {
+
+ElementType element_type(TF_DataType dtype) {
+  switch (dtype) {
+    case TF_FLOAT: return kElementFloat;
+    case TF_HALF: return kElementHalf;
+    case TF_BFLOAT16: return kElementBFloat;
+    case TF_INT8: return kElementChar;
+    case TF_INT16: return kElementShort;
+    case TF_INT32: return kElementInt;
+    case TF_INT64: return kElementLong;
+    case TF_UINT8: return kElementUChar;
+    case TF_UINT16: return kElementUShort;
+    case TF_UINT32: return kElementUInt;
+    case TF_UINT64: return kElementULong;
+    default: return kElementBool;
+  }
+}
+
+// Mantissa bits that float32 has and the target has not: Truncate clears them, so that rounding to
+// nearest becomes truncation.
+unsigned truncate_bits(const Node& node) {
+  if (node.in(0).dtype != TF_FLOAT || !node.def->attr_bool("Truncate", false)) return 0;
+  if (node.out().dtype == TF_BFLOAT16) return 16;
+  return node.out().dtype == TF_HALF ? 13 : 0;
+}
+
+void launch(NativeCall& call) {
+  const Node& node = call.node;
+  if (node.in(0).dtype == node.out().dtype) {
+    return call.copy(call.inputs[0], call.outputs[0], node.in(0).bytes());
+  }
+  const CastArguments arguments = {element_type(node.in(0).dtype), truncate_bits(node)};
+  call.dispatch(shader_name("cast_to", node.out().dtype), node.out().count(),
+                {call.in(0), call.out(), NativeCall::value(arguments)});
+}
+
+}  // namespace
+
+std::vector<OpRow> cast_ops() {
+  const DTypes any = kFloats + kIntegers + DTypes{TF_BOOL};
+  return {{.op = "Cast",
+           .types = {{"SrcT", any}, {"DstT", any}},
+           .launch = launch,
+           .elementwise = true}};
+}
+
+}  // namespace tfmetal

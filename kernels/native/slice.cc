@@ -1,0 +1,51 @@
+// Slice and StridedSlice. Where a slice begins is an argument of the launch, so that x[:, t:t+k] in
+// a loop over t compiles once.
+#include "kernels/families.h"
+#include "kernels/native/strided.h"
+
+namespace tfmetal {
+
+namespace {
+
+void copy_view(NativeCall& call, const StridedView& view) {
+  const StridedCopyArguments arguments = strided_arguments(view, call.node);
+  call.dispatch(strided_shader("strided_copy", call.node.out().dtype), call.node.out().count(),
+                {call.in(0), call.out(), NativeCall::value(arguments)});
+}
+
+void slice(NativeCall& call) {
+  const Shape& shape = call.node.in(0).shape;
+  const std::vector<int64_t> begin = call.node.host_ints(1);
+  StridedView view{0, call.node.out().shape, Shape(shape.size())};
+  int64_t stride = 1;
+  for (size_t axis = shape.size(); axis-- > 0;) {
+    view.strides[axis] = stride;
+    view.offset += begin[axis] * stride;
+    stride *= shape[axis];
+  }
+  copy_view(call, view);
+}
+
+void strided_slice(NativeCall& call) {
+  copy_view(call, strided_slice_view(call.node, call.node.in(0).shape, call.node.host_ints(1),
+                                     call.node.host_ints(2), call.node.host_ints(3)));
+}
+
+}  // namespace
+
+std::vector<OpRow> slice_ops() {
+  using enum HostUse;
+  const DTypes any = kFloats + kIntegers + DTypes{TF_BOOL};
+  return {
+      {.op = "Slice",
+       .types = T(any),
+       .host = {{"begin", kArg}, {"size", kArg}},
+       .launch = slice},
+      {.op = "StridedSlice",
+       .types = T(any),
+       .host = {{"begin", kArg}, {"end", kArg}, {"strides", kArg}},
+       .launch = strided_slice},
+  };
+}
+
+}  // namespace tfmetal
