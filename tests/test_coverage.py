@@ -1,0 +1,44 @@
+"""The coverage gate: what is registered is tested, and what is tested is registered."""
+
+import tensorflow as tf
+from tensorflow.python.framework import kernels
+
+from tests import spine
+from tests.cases import all_cases
+
+# Ops whose kernels work on resources: tests/test_variables.py runs them.
+_RESOURCE_OPS = "resource"
+
+
+def _exercised() -> set[tuple[str, str]]:
+    return {(c.op, c.dtype) for c in all_cases()}
+
+
+def test_every_registered_op_and_type_has_a_case():
+    missing = []
+    for row in spine.table():
+        if row["kind"] == _RESOURCE_OPS:
+            continue
+        first = next(iter(row["types"].values()), ["bool"])  # logical ops have no type attribute
+        missing += [(row["op"], d) for d in first if (row["op"], d) not in _exercised()]
+    assert not missing, f"registered without a case: {sorted(set(missing))}"
+
+
+def test_every_case_is_of_a_registered_op():
+    unknown = {op for op, _ in _exercised()} - set(spine.registered())
+    assert not unknown, f"cases of ops that are not registered: {sorted(unknown)}"
+
+
+def test_table_equals_tensorflow_registry():
+    """What the table claims is what TensorFlow lists for the device."""
+    device = spine.device_type()
+    for op in spine.registered():
+        listed = [k for k in kernels.get_registered_kernels_for_op(op).kernel
+                  if k.device_type == device]  # fmt: skip
+        assert listed, f"{op} is in the table, but TensorFlow has no {device} kernel for it"
+
+
+def test_types_exist_in_op_definitions():
+    for row in spine.table():
+        definition = tf.raw_ops.__dict__.get(row["op"])
+        assert definition is not None, f"{row['op']} is not an op of this TensorFlow"

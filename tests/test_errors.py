@@ -1,0 +1,90 @@
+"""Bad input: the device raises the class of error that TensorFlow's CPU kernel raises."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests import spine
+
+R = tf.raw_ops
+
+
+def f(*shape):
+    return tf.ones(shape)
+
+
+_BAD = {
+    "matmul_inner": lambda: R.MatMul(a=f(2, 3), b=f(4, 5)),
+    "matmul_rank": lambda: R.MatMul(a=f(2, 3, 4), b=f(4, 5)),
+    "add_shapes": lambda: R.AddV2(x=f(2, 3), y=f(4, 3)),
+    "add_n_shapes": lambda: R.AddN(inputs=[f(2), f(3)]),
+    "bias_length": lambda: R.BiasAdd(value=f(2, 3), bias=f(4)),
+    "bias_rank": lambda: R.BiasAdd(value=f(3), bias=f(3)),
+    "sum_axis": lambda: R.Sum(input=f(2, 3), axis=[2]),
+    "sum_axis_twice": lambda: R.Sum(input=f(2, 3), axis=[0, 0]),
+    "argmax_axis": lambda: R.ArgMax(input=f(2, 3), dimension=5),
+    "argmax_empty": lambda: R.ArgMax(input=f(2, 0), dimension=1),
+    "transpose_perm": lambda: R.Transpose(x=f(2, 3), perm=[0, 0]),
+    "transpose_length": lambda: R.Transpose(x=f(2, 3), perm=[0]),
+    "concat_axis": lambda: R.ConcatV2(values=[f(2), f(2)], axis=3),
+    "concat_shapes": lambda: R.ConcatV2(values=[f(2, 2), f(2, 3)], axis=0),
+    "slice_range": lambda: R.Slice(input=f(3), begin=[2], size=[5]),
+    "stride_zero": lambda: R.StridedSlice(input=f(3), begin=[0], end=[3], strides=[0]),
+    "shrink_range": lambda: R.StridedSlice(input=f(3), begin=[7], end=[8], strides=[1],
+                                           shrink_axis_mask=1),
+    "split_uneven": lambda: R.Split(axis=0, value=f(5), num_split=2),
+    "fill_negative": lambda: R.Fill(dims=[-1], value=tf.constant(1.0)),
+    "tile_length": lambda: R.Tile(input=f(2, 2), multiples=[2]),
+    "broadcast": lambda: R.BroadcastTo(input=f(3), shape=[2]),
+    "select_shapes": lambda: R.SelectV2(condition=[True, False], t=f(3), e=f(3)),
+    "xent_labels": lambda: R.SparseSoftmaxCrossEntropyWithLogits(features=f(2, 3), labels=[0]),
+    "xent_no_class": lambda: R.SparseSoftmaxCrossEntropyWithLogits(features=f(2, 0), labels=[0, 0]),
+    "softmax_scalar": lambda: R.Softmax(logits=tf.constant(1.0)),
+    "batch_matmul": lambda: R.BatchMatMulV2(x=f(2, 3, 4), y=f(3, 4, 5)),
+}  # fmt: skip
+
+
+def _error(device: str, run) -> type:
+    with tf.device(device):
+        try:
+            run()
+        except Exception as e:  # noqa: BLE001 - the class is what is compared
+            return type(e)
+    return type(None)
+
+
+@pytest.mark.parametrize("name", _BAD)
+def test_same_class_as_cpu(name):
+    tf.config.set_soft_device_placement(False)
+    try:
+        expected = _error("/CPU:0", _BAD[name])
+        assert expected is not type(None), "the CPU accepts this: not a case of bad input"
+        assert _error(f"/{spine.device_type()}:0", _BAD[name]) is expected
+    finally:
+        tf.config.set_soft_device_placement(True)
+
+
+def test_message_names_op_and_shapes():
+    with tf.device(f"/{spine.device_type()}:0"):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=r"MatMul.*\[2,3\].*\[4,5\]"):
+            R.MatMul(a=f(2, 3), b=f(4, 5))
+
+
+def test_sparse_labels_out_of_range_are_nan_as_on_gpus():
+    with tf.device(f"/{spine.device_type()}:0"):
+        loss, grad = R.SparseSoftmaxCrossEntropyWithLogits(features=f(3, 2), labels=[0, 2, -1])
+    assert np.isnan(loss.numpy()).tolist() == [False, True, True]
+    assert np.isnan(grad.numpy()).all(axis=1).tolist() == [False, True, True]
+
+
+@pytest.mark.parametrize("n", [65_535, 65_536, 65_537])
+def test_dimensions_around_65536(n):
+    x = np.arange(2 * n, dtype=np.float32).reshape(2, n) / n
+    with tf.device(f"/{spine.device_type()}:0"):
+        d = tf.constant(x)
+        np.testing.assert_allclose(tf.reduce_sum(d, 1), x.sum(1, dtype=np.float64), rtol=1e-5)
+        np.testing.assert_array_equal(tf.transpose(d), x.T)
+        np.testing.assert_array_equal(tf.concat([d, d], 1), np.concatenate([x, x], 1))
+        np.testing.assert_allclose(tf.matmul(d, d, transpose_b=True), x.astype("f8") @ x.T, rtol=1e-4)
+        np.testing.assert_allclose(tf.nn.softmax(d), tf.nn.softmax(x.astype("f8")), rtol=1e-4)
+        np.testing.assert_array_equal(tf.nn.bias_add(d, d[0]), x + x[0])
