@@ -6,6 +6,7 @@
 // for the ticket first: Block::last_use is consulted at each use, not at allocation.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <map>
@@ -19,11 +20,12 @@
 
 namespace tfmetal {
 
-class Stream;
+class Timeline;
 
-// A point on a stream's timeline: reached when the command buffer that carries it completed.
+// A point on a stream's timeline: reached when the command buffer that carries it completed, be it
+// with an error. Timelines live as long as their device, so a ticket outlives its stream.
 struct Ticket {
-  Stream* stream = nullptr;
+  Timeline* timeline = nullptr;  // null: reached
   uint64_t value = 0;
 };
 
@@ -32,7 +34,9 @@ struct Block {
   char* contents = nullptr;
   size_t size = 0;       // of the buffer: the size class
   size_t requested = 0;  // what TensorFlow asked for
-  Ticket last_use;       // guarded by the device's mutex
+  Ticket last_use;       // guarded by a process-wide lock: last_use_of(), Timeline::encode()
+  uint64_t freed = 0;    // a clock of frees: the order in which blocks go back to Metal
+  std::atomic<bool> live{false};
 };
 
 // Where a tensor's data is: TensorFlow hands out pointers into blocks (slices of a tensor).
@@ -43,17 +47,23 @@ struct BufferSlice {
   char* contents() const { return block->contents + offset; }
 };
 
+// Bytes, except `allocations`. `in_use` and `reserved` count whole blocks; `reserved` includes
+// those kept for reuse. `largest` is the largest request.
 struct MemoryInfo {
   int64_t in_use = 0, peak = 0, reserved = 0, limit = 0, allocations = 0, largest = 0;
 };
 
+// Safe from any thread.
 class Allocator {
  public:
+  // `limit` in bytes.
   Allocator(mtl::Device device, uint64_t limit);
   ~Allocator();
 
-  // nullptr when the limit or Metal's memory is exhausted, after unused blocks were given back.
+  // Zero bytes give a valid pointer. nullptr when the limit or Metal's memory is exhausted, after
+  // unused blocks were given back; a warning then says how much is in use.
   void* allocate(size_t bytes);
+  // A pointer that is not (or no longer) a block of this device is reported and left alone.
   void deallocate(void* pointer);
 
   // Throws Internal when `pointer` is not device memory of this device.
@@ -65,17 +75,30 @@ class Allocator {
   // Gives blocks that nothing uses back to Metal.
   void trim();
 
+  // The size of the block that serves a request: at most 1/8 more, beyond the smallest class.
+  static size_t size_class(size_t bytes);
+
  private:
-  Block* take_free(size_t size_class);
-  Block* make(size_t size_class);
+  Block* find(const void* pointer) const;
+  Block* take_free(size_t size);
+  Block* make(size_t size);
+  bool reserve(size_t size);
+  void release_until(uint64_t reserved);
+  void wait_for_free_blocks();
+  void poison(Block& block);
+  void report_exhaustion(size_t bytes) const;
 
   mtl::Device device_;
   const uint64_t limit_;
+  const uint64_t max_buffer_;
   const bool poison_;
   mutable std::shared_mutex mutex_;
   std::map<const char*, Block*> live_;                    // by first byte
   std::unordered_map<size_t, std::vector<Block*>> free_;  // by size class
   MemoryInfo info_;
+  uint64_t frees_ = 0;
+  // Changes when a block is destroyed: the threads' lookup caches are void then.
+  std::atomic<uint64_t> generation_;
 };
 
 }  // namespace tfmetal

@@ -1,40 +1,24 @@
-// A stream of device work: an MTLCommandQueue, the command buffer being filled, and its timeline.
+// A stream of device work as TensorFlow sees it.
 //
 // Work is always asynchronous. Each commit signals the stream's shared event with the next ticket
 // value; TensorFlow events, dependencies between streams and waits of the host are all tickets.
-// Commit rules: an idle queue commits at once; otherwise the buffer fills up to
-// TF_METAL_OPS_PER_COMMIT ops or TF_METAL_BYTES_PER_COMMIT bytes; events, dependencies, callbacks
-// and waits commit what is open; a completed buffer commits what has been filled meanwhile.
+// Commit rules: while fewer than two buffers are in flight every op commits at once; otherwise the
+// buffer fills up to TF_METAL_OPS_PER_COMMIT ops or TF_METAL_BYTES_PER_COMMIT bytes; events,
+// dependencies, callbacks and waits commit what is open; a completed buffer commits what has been
+// filled meanwhile.
 //
 // Errors: a failed command buffer poisons its stream. The next copy to the host that depends on the
 // stream, or the next kernel on it, raises the poison once, naming the ops, and clears it.
 #pragma once
 
-#include <condition_variable>
 #include <cstdint>
 #include <functional>
-#include <map>
-#include <mutex>
 #include <optional>
-#include <span>
 #include <string>
-#include <vector>
 
-#include "plugin/device/allocator.h"
-#include "plugin/error.h"
-#include "plugin/metal/mps.h"
+#include "plugin/device/timeline.h"
 
 namespace tfmetal {
-
-class Device;
-
-// What one encode tells the stream.
-struct EncodeInfo {
-  const std::string* label;           // op and node name; outlives the stream (interned)
-  std::span<const BufferSlice> uses;  // every block that the work reads or writes
-  size_t bytes = 0;                   // touched, for the commit rule
-  int dispatches = 1;                 // encodes to count
-};
 
 class Stream {
  public:
@@ -42,40 +26,51 @@ class Stream {
   ~Stream();  // waits for what is queued
 
   Device& device() const { return device_; }
+  int index() const { return timeline_.index(); }  // of the process, for the profiler
 
   // Calls `encode` with the open command buffer, under the device's lock and in an autorelease
   // pool. Throws the stream's poison instead if there is one. An exception from `encode` leaves
-  // the stream usable.
+  // the stream usable, if `encode` ended its encoders. With TF_METAL_SYNC=1 the work is done on
+  // return, and its own error is thrown.
   void encode(const EncodeInfo& info, const std::function<void(mps::CommandBuffer)>& encode);
 
-  // Commits what is open and returns the ticket that covers all work given so far.
+  // Commits what is open and returns a ticket that covers all work given so far.
   Ticket record();
   // Work given from now on starts after `ticket`.
   void wait_for(Ticket ticket);
   // Calls `callback` on another thread when the work given so far is done; later work waits for it.
   void host_callback(std::function<void()> callback);
 
-  // Commits, waits until all given work and all that it waits for is done; returns the poison that
-  // this uncovers and clears it.
+  // Commits and waits until all given work and all that it waits for is done. Keeps the poison.
+  void wait();
+  static void wait(Ticket ticket);
+  // The same, and returns the poison that this uncovers and clears it.
   std::optional<Error> synchronize();
-  // The same for everything up to `ticket`, wherever it is.
   static std::optional<Error> synchronize(Ticket ticket);
 
-  bool reached(uint64_t value) const;  // also true when that command buffer failed
-
-  // Ordered copies (sizes in bytes). `copy_to_host` waits.
+  // Ordered copies (sizes in bytes; ranges must not overlap). They leave a poison where it is,
+  // except that `copy_to_host`, which waits, returns it instead of data.
+  // `from` may be reused on return.
   void copy_from_host(BufferSlice to, const void* from, size_t size);
   std::optional<Error> copy_to_host(void* to, BufferSlice from, size_t size);
   void copy(BufferSlice to, BufferSlice from, size_t size);
   void fill(BufferSlice to, uint8_t value, size_t size);
+  // `size` must be a multiple of 4, as must the offset be.
   void fill32(BufferSlice to, uint32_t value, size_t size);
 
-  std::optional<Error> take_poison();
+  // Copies between memory and host without a stream: they wait for the last use of the block.
+  static void copy_from_host_now(BufferSlice to, const void* from, size_t size);
+  static std::optional<Error> copy_to_host_now(void* to, BufferSlice from, size_t size);
+  static std::optional<Error> copy_now(BufferSlice to, BufferSlice from, size_t size);
+
+  std::optional<Error> take_poison() { return timeline_.take_poison(); }
 
  private:
-  struct Impl;
+  void encode_copy(BufferSlice to, BufferSlice from, size_t size);
+
   Device& device_;
-  std::unique_ptr<Impl> impl_;
+  Timeline& timeline_;
+  const bool sync_;
 };
 
 }  // namespace tfmetal

@@ -1,0 +1,206 @@
+#include "plugin/device/stream.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "plugin/device/device.h"
+#include "plugin/device/stats.h"
+#include "plugin/env.h"
+#include "plugin/log.h"
+
+namespace tfmetal {
+
+namespace {
+
+const std::string kCopyLabel = "copy";
+const std::string kFillLabel = "fill";
+// Metal's copy of 4 GiB and more fails without an error (pytorch#124335).
+constexpr size_t kLargestCopy = size_t{1} << 31;
+// Blits want offsets and sizes in multiples of this on macOS (Apple's documentation).
+constexpr size_t kBlitAlignment = 4;
+constexpr NSUInteger kThreadsPerGroup = 256;
+
+bool blit_aligned(size_t a, size_t b) { return (a | b) % kBlitAlignment == 0; }
+
+// Runs `shader` with `threads` threads, one per element.
+template <class Bind>
+void dispatch(mps::CommandBuffer buffer, mtl::ComputePipelineState shader, const std::string& label,
+              size_t threads, const Bind& bind) {
+  const mtl::ComputeCommandEncoder encoder = buffer.compute_encoder();
+  encoder.set_label(label);
+  encoder.set_pipeline(shader);
+  bind(encoder);
+  encoder.dispatch_threads({threads, 1, 1},
+                           {std::min<NSUInteger>(threads, kThreadsPerGroup), 1, 1});
+  encoder.end_encoding();
+}
+
+}  // namespace
+
+Stream::Stream(Device& device)
+    : device_(device), timeline_(device.acquire_timeline()), sync_(env::flag(env::kSync)) {}
+
+Stream::~Stream() {
+  if (forked()) return;
+  wait();
+  if (const auto lost = take_poison()) {
+    log_line(LogLevel::kWarning, std::string("error that nobody asked for: ") + lost->what());
+  }
+  device_.release_timeline(timeline_);
+}
+
+void Stream::encode(const EncodeInfo& info, const std::function<void(mps::CommandBuffer)>& encode) {
+  check_not_forked();
+  if (const auto poison = take_poison()) throw Error(*poison);
+  timeline_.encode(info, encode);
+  if (!sync_) return;
+  if (const auto poison = synchronize()) throw Error(*poison);
+}
+
+Ticket Stream::record() { return timeline_.record(); }
+void Stream::wait_for(Ticket ticket) { timeline_.wait_for(ticket); }
+void Stream::host_callback(std::function<void()> callback) {
+  timeline_.host_callback(std::move(callback));
+}
+
+void Stream::wait() { timeline_.drain(); }
+void Stream::wait(Ticket ticket) {
+  if (ticket.timeline) ticket.timeline->wait(ticket.value);
+}
+std::optional<Error> Stream::synchronize() {
+  check_not_forked();
+  return Timeline::take_poison(timeline_.drain());
+}
+std::optional<Error> Stream::synchronize(Ticket ticket) {
+  check_not_forked();
+  wait(ticket);
+  return Timeline::take_poison({ticket});
+}
+
+void Stream::copy_from_host(BufferSlice to, const void* from, size_t size) {
+  if (size == 0) return;
+  timeline_.begin_host_work();
+  stats().bytes_htod += static_cast<int64_t>(size);
+  const Ticket last_use = last_use_of(*to.block);
+  void* staging = reached(last_use) ? nullptr : device_.allocator().allocate(size);
+  if (!staging) {
+    wait(last_use);
+    std::memcpy(to.contents(), from, size);
+    return;
+  }
+  try {
+    std::memcpy(staging, from, size);
+    encode_copy(to, device_.allocator().resolve(staging), size);
+  } catch (...) {
+    device_.allocator().deallocate(staging);
+    throw;
+  }
+  device_.allocator().deallocate(staging);
+}
+
+std::optional<Error> Stream::copy_to_host(void* to, BufferSlice from, size_t size) {
+  if (size == 0) return std::nullopt;
+  check_not_forked();
+  ++stats().sync_dtoh;
+  stats().bytes_dtoh += static_cast<int64_t>(size);
+  std::vector<Ticket> done = timeline_.drain();
+  done.push_back(last_use_of(*from.block));
+  wait(done.back());
+  if (auto poison = Timeline::take_poison(std::move(done))) return poison;
+  std::memcpy(to, from.contents(), size);
+  return std::nullopt;
+}
+
+void Stream::copy(BufferSlice to, BufferSlice from, size_t size) {
+  if (size == 0) return;
+  stats().bytes_dtod += static_cast<int64_t>(size);
+  encode_copy(to, from, size);
+}
+
+void Stream::encode_copy(BufferSlice to, BufferSlice from, size_t size) {
+  const BufferSlice uses[] = {to, from};
+  const EncodeInfo info{&kCopyLabel, uses, 2 * size, 1};
+  if (!blit_aligned(to.offset | from.offset, size)) {
+    const mtl::ComputePipelineState shader = device_.pipeline("copy_bytes");
+    timeline_.encode(info, [&](mps::CommandBuffer buffer) {
+      dispatch(buffer, shader, kCopyLabel, size, [&](mtl::ComputeCommandEncoder encoder) {
+        encoder.set_buffer(to.buffer(), to.offset, 0);
+        encoder.set_buffer(from.buffer(), from.offset, 1);
+      });
+    });
+    return;
+  }
+  timeline_.encode(info, [&](mps::CommandBuffer buffer) {
+    const mtl::BlitCommandEncoder encoder = buffer.blit_encoder();
+    encoder.set_label(kCopyLabel);
+    for (size_t done = 0; done < size; done += kLargestCopy) {
+      encoder.copy(from.buffer(), from.offset + done, to.buffer(), to.offset + done,
+                   std::min(size - done, kLargestCopy));
+    }
+    encoder.end_encoding();
+  });
+}
+
+void Stream::fill(BufferSlice to, uint8_t value, size_t size) {
+  if (size == 0) return;
+  const EncodeInfo info{&kFillLabel, {&to, 1}, size, 1};
+  if (!blit_aligned(to.offset, size)) {
+    const mtl::ComputePipelineState shader = device_.pipeline("fill_bytes");
+    timeline_.encode(info, [&](mps::CommandBuffer buffer) {
+      dispatch(buffer, shader, kFillLabel, size, [&](mtl::ComputeCommandEncoder encoder) {
+        encoder.set_buffer(to.buffer(), to.offset, 0);
+        encoder.set_bytes(&value, sizeof value, 1);
+      });
+    });
+    return;
+  }
+  timeline_.encode(info, [&](mps::CommandBuffer buffer) {
+    const mtl::BlitCommandEncoder encoder = buffer.blit_encoder();
+    encoder.set_label(kFillLabel);
+    encoder.fill(to.buffer(), {to.offset, size}, value);
+    encoder.end_encoding();
+  });
+}
+
+void Stream::fill32(BufferSlice to, uint32_t value, size_t size) {
+  if (!blit_aligned(to.offset, size)) {
+    throw_internal("fill of ", size, " bytes at offset ", to.offset, " by a 32-bit pattern");
+  }
+  const uint8_t byte = value & 0xff;
+  if (value == byte * 0x01010101u) return fill(to, byte, size);
+  const mtl::ComputePipelineState shader = device_.pipeline("fill_words");
+  timeline_.encode({&kFillLabel, {&to, 1}, size, 1}, [&](mps::CommandBuffer buffer) {
+    dispatch(buffer, shader, kFillLabel, size / sizeof value,
+             [&](mtl::ComputeCommandEncoder encoder) {
+               encoder.set_buffer(to.buffer(), to.offset, 0);
+               encoder.set_bytes(&value, sizeof value, 1);
+             });
+  });
+}
+
+// ---- without a stream ----------------------------------------------------------------------
+
+void Stream::copy_from_host_now(BufferSlice to, const void* from, size_t size) {
+  check_not_forked();
+  stats().bytes_htod += static_cast<int64_t>(size);
+  wait(last_use_of(*to.block));
+  std::memcpy(to.contents(), from, size);
+}
+
+std::optional<Error> Stream::copy_to_host_now(void* to, BufferSlice from, size_t size) {
+  ++stats().sync_dtoh;
+  stats().bytes_dtoh += static_cast<int64_t>(size);
+  if (auto poison = synchronize(last_use_of(*from.block))) return poison;
+  std::memcpy(to, from.contents(), size);
+  return std::nullopt;
+}
+
+std::optional<Error> Stream::copy_now(BufferSlice to, BufferSlice from, size_t size) {
+  stats().bytes_dtod += static_cast<int64_t>(size);
+  if (auto poison = synchronize(last_use_of(*from.block))) return poison;
+  wait(last_use_of(*to.block));
+  std::memcpy(to.contents(), from.contents(), size);
+  return std::nullopt;
+}
+
+}  // namespace tfmetal
