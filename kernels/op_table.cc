@@ -5,7 +5,6 @@
 #include <string_view>
 
 #include "kernels/families.h"
-#include "plugin/json.h"
 
 namespace tfmetal {
 
@@ -46,6 +45,11 @@ const OpRow* find_row(const NodeDef& def) {
     if (serves(*it->second, def)) return it->second;
   }
   return nullptr;
+}
+
+std::vector<RegisteredRow>& registered_rows() {
+  static auto* const rows = new std::vector<RegisteredRow>();
+  return *rows;
 }
 
 }  // namespace tfmetal

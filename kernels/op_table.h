@@ -81,6 +81,12 @@ const OpRow* find_row(const NodeDef& def);
 // {"T", kFloats} spelled shortly.
 std::vector<TypeRule> T(DTypes dtypes, const char* attr = "T");
 
-std::string op_table_json();  // for the docs and the coverage gate
+// The types that were registered of a row: those whose int32 TensorFlow keeps on the host and rows
+// of a newer macOS are missing. Filled by register_kernels.
+struct RegisteredRow {
+  const OpRow* row;
+  std::vector<TypeRule> types;
+};
+std::vector<RegisteredRow>& registered_rows();
 
 }  // namespace tfmetal

@@ -116,14 +116,25 @@ void register_kernel(const OpRow& row, const Constraints& types, const char* dev
   }
 }
 
-// Every combination of the row's types.
-void register_row(const OpRow& row, const char* device_type, Constraints* chosen) {
-  if (chosen->size() == row.types.size()) return register_kernel(row, *chosen, device_type);
-  const TypeRule& rule = row.types[chosen->size()];
+// The row's types without those that stay on the host.
+std::vector<TypeRule> device_types(const OpRow& row, const char* device_type) {
+  std::vector<TypeRule> types = row.types;
+  for (TypeRule& rule : types) {
+    std::erase_if(rule.dtypes, [&](TF_DataType dtype) {
+      return dtype == TF_INT32 && stock_keeps_on_host(row.op, rule.attr, dtype, device_type);
+    });
+  }
+  return types;
+}
+
+// Every combination of `types`.
+void register_types(const OpRow& row, const std::vector<TypeRule>& types, const char* device_type,
+                    Constraints* chosen) {
+  if (chosen->size() == types.size()) return register_kernel(row, *chosen, device_type);
+  const TypeRule& rule = types[chosen->size()];
   for (TF_DataType dtype : rule.dtypes) {
-    if (dtype == TF_INT32 && stock_keeps_on_host(row.op, rule.attr, dtype, device_type)) continue;
     chosen->emplace_back(rule.attr, dtype);
-    register_row(row, device_type, chosen);
+    register_types(row, types, device_type, chosen);
     chosen->pop_back();
   }
 }
@@ -136,8 +147,10 @@ void register_kernels(const char* device_type) {
     if (row.first > macos) continue;
     if (row.async && !tf.TF_NewAsyncKernelBuilder) continue;
     if (row.available && !row.available()) continue;
+    const std::vector<TypeRule> types = device_types(row, device_type);
     Constraints chosen;
-    register_row(row, device_type, &chosen);
+    register_types(row, types, device_type, &chosen);
+    registered_rows().push_back({&row, types});
   }
 }
 

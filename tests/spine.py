@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-import tensorflow_metal_py as metal
+from tensorflow_metal_py import _runtime
 
 FLOATS = ("float32", "float16", "bfloat16")
 REDUCED = ("float16", "bfloat16")
@@ -180,7 +180,7 @@ def _map(args: dict[str, Any], f: Callable[[tf.Tensor], tf.Tensor]) -> dict[str,
 
 
 def device_type() -> str:
-    return metal.devices()[0]["type"]
+    return _runtime.call("loading")["type"]
 
 
 def on_device(case: Case, args: dict[str, Any], run: Callable = call) -> list[tf.Tensor]:
@@ -269,7 +269,7 @@ def assert_close(case: Case, actual: Iterable[tf.Tensor], expected: list[np.ndar
 
 def table() -> list[dict[str, Any]]:
     """The op table as the plugin registered it."""
-    return metal.ops()
+    return _runtime.call("ops")
 
 
 @functools.cache

@@ -1,0 +1,64 @@
+// The op table as JSON: what docs/ops.md, the coverage gate and `doctor` read.
+#include "kernels/op_table.h"
+#include "kernels/plan.h"
+#include "plugin/runtime_op.h"
+
+namespace tfmetal {
+
+namespace {
+
+const char* kind_of(const OpRow& row) {
+  if (row.lower) return "graph";
+  if (row.launch) return "native";
+  return row.host.empty() ? "async" : "resource";
+}
+
+const char* name_of(ClusterPolicy policy) {
+  static const char* const kNames[] = {"always", "large", "never"};
+  return kNames[static_cast<int>(policy)];
+}
+
+const char* name_of(Precision precision) {
+  static const char* const kNames[] = {"allow", "infer", "deny", "clear"};
+  return kNames[static_cast<int>(precision)];
+}
+
+json::Value describe(const RegisteredRow& registered) {
+  const OpRow& row = *registered.row;
+  json::Object types, host;
+  for (const TypeRule& rule : registered.types) {
+    json::Array names;
+    for (TF_DataType dtype : rule.dtypes) names.push_back(tfmetal::name_of(dtype));
+    types.emplace_back(rule.attr, names);
+  }
+  for (const HostInput& input : row.host) {
+    host.emplace_back(input.name, input.use == HostUse::kKey ? "key" : "arg");
+  }
+  return json::Object{{"op", row.op},
+                      {"kind", kind_of(row)},
+                      {"types", types},
+                      {"host", host},
+                      {"inplace", !row.inplace.empty()},
+                      {"cluster", name_of(row.cluster)},
+                      {"precision", name_of(row.precision)},
+                      {"macos", concat(row.first.major, ".", row.first.minor)}};
+}
+
+const RuntimeCall kOps("ops", "the op table as registered: types, host inputs, kind, policies",
+                       [](const json::Value&) {
+                         json::Array rows;
+                         for (const RegisteredRow& row : registered_rows()) {
+                           rows.push_back(describe(row));
+                         }
+                         return json::Value(rows);
+                       });
+
+const RuntimeCall kCache("cache", "plans in the cache and their estimated bytes",
+                         [](const json::Value&) -> json::Value {
+                           return json::Object{{"plans", PlanCache::instance().size()},
+                                               {"bytes", PlanCache::instance().bytes()}};
+                         });
+
+}  // namespace
+
+}  // namespace tfmetal
