@@ -141,9 +141,14 @@ std::deque<Loading>& loads() {
   return *all;
 }
 
-// Platform and device type must not clash with anything, not even with a third copy's.
+// Platform and device type must not clash with anything, not even with a third copy's, and match
+// TensorFlow's [A-Z][A-Z_]*: the address of `loading`, a letter for each hexadecimal digit.
 std::string unused_name(const Loading& loading) {
-  return concat("METAL_UNUSED_", reinterpret_cast<uintptr_t>(&loading));
+  std::string name = "METAL_UNUSED_";
+  for (auto rest = reinterpret_cast<uintptr_t>(&loading); rest != 0; rest >>= 4) {
+    name += static_cast<char>('A' + (rest & 15));
+  }
+  return name;
 }
 
 }  // namespace
