@@ -15,8 +15,9 @@ const Variable kSync{"TF_METAL_SYNC", "0", "1: wait for the GPU after every op."
 const Variable kShim{"TF_METAL_SHIM", "auto",
                      "Variable shim: auto, off, or the path of a shim library."};
 const Variable kJitHook{"TF_METAL_JIT_HOOK", "1",
-                        "0: do not tell Keras that XLA cannot compile for this device, and let "
-                        "tf.function(jit_compile=True) fail."};
+                        "0: change nothing in Python: Keras then asks XLA to compile for this "
+                        "device and fails on Linux, so does tf.function(jit_compile=True), and "
+                        "tf.config.experimental.get_memory_info answers zeros."};
 const Variable kMemoryLimit{"TF_METAL_MEMORY_LIMIT", "0",
                             "Bytes of device memory to use at most; 0: what Metal recommends."};
 const Variable kCacheBytes{"TF_METAL_CACHE_BYTES", "268435456",
@@ -33,6 +34,10 @@ const Variable kDumpGraphs{"TF_METAL_DUMP_GRAPHS", "",
 const Variable kPoison{"TF_METAL_POISON", "0",
                        "1: fill device memory with NaN bytes on allocation and on free."};
 
+const Variable kLoaded{"TF_METAL_LOADED", "",
+                       "Set by the plugin: process id and path of the copy that serves it. Do "
+                       "not set it."};
+
 const Variable kHostMacos{"TF_METAL_HOST_MACOS", "15.0",
                           "macOS version to simulate (14.0 and up)."};
 const Variable kHostChaos{"TF_METAL_HOST_CHAOS", "0",
@@ -42,12 +47,14 @@ const Variable kHostFail{"TF_METAL_HOST_FAIL", "",
                          "Label of the encoder whose command buffer shall fail once."};
 const Variable kHostMemory{"TF_METAL_HOST_MEMORY", "0",
                            "Bytes of the simulated GPU; 0: three quarters of this machine's."};
+const Variable kHostGpus{"TF_METAL_HOST_GPUS", "1", "0: simulate a Mac on which Metal has no GPU."};
 
 const std::vector<const Variable*>& table() {
   static const std::vector<const Variable*> rows = {
-      &kDisable,    &kDeviceType,  &kDevices,    &kLog,          &kSync,           &kShim,
-      &kJitHook,    &kMemoryLimit, &kCacheBytes, &kOpsPerCommit, &kBytesPerCommit, &kGrappler,
-      &kDumpGraphs, &kPoison,      &kHostMacos,  &kHostChaos,    &kHostFail,       &kHostMemory};
+      &kDisable,        &kDeviceType, &kDevices,     &kLog,        &kSync,
+      &kShim,           &kJitHook,    &kMemoryLimit, &kCacheBytes, &kOpsPerCommit,
+      &kBytesPerCommit, &kGrappler,   &kDumpGraphs,  &kPoison,     &kHostMacos,
+      &kHostChaos,      &kHostFail,   &kHostMemory,  &kHostGpus,   &kLoaded};
   return rows;
 }
 

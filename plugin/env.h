@@ -16,8 +16,10 @@ struct Variable {
 // What users set.
 extern const Variable kDisable, kDeviceType, kDevices, kLog, kSync, kShim, kJitHook, kMemoryLimit,
     kCacheBytes, kOpsPerCommit, kBytesPerCommit, kGrappler, kDumpGraphs, kPoison;
+// What the plugin sets itself.
+extern const Variable kLoaded;
 // What simulates a Mac on Linux; ignored on macOS.
-extern const Variable kHostMacos, kHostChaos, kHostFail, kHostMemory;
+extern const Variable kHostMacos, kHostChaos, kHostFail, kHostMemory, kHostGpus;
 
 const std::vector<const Variable*>& table();
 

@@ -7,7 +7,6 @@
 #include <link.h>
 #endif
 
-#include <cstring>
 #include <string>
 #include <vector>
 
@@ -19,37 +18,17 @@ TfApi tf;
 
 namespace {
 
-bool is_tensorflow_image(const char* path) {
-  return path &&
-         (std::strstr(path, "libtensorflow_framework") || std::strstr(path, "libtensorflow_cc"));
-}
-
-// The paths of TensorFlow's libraries that are loaded in this process.
-std::vector<std::string> tensorflow_images() {
-  std::vector<std::string> paths;
-#ifdef __APPLE__
-  for (uint32_t i = 0; i < _dyld_image_count(); ++i) {
-    const char* path = _dyld_get_image_name(i);
-    if (is_tensorflow_image(path)) paths.push_back(path);
-  }
-#else
-  dl_iterate_phdr(
-      [](dl_phdr_info* info, size_t, void* out) {
-        if (is_tensorflow_image(info->dlpi_name)) {
-          static_cast<std::vector<std::string>*>(out)->push_back(info->dlpi_name);
-        }
-        return 0;
-      },
-      &paths);
-#endif
-  return paths;
+bool is_tensorflow_image(const std::string& path) {
+  return path.find("libtensorflow_framework") != path.npos ||
+         path.find("libtensorflow_cc") != path.npos;
 }
 
 // Python may have loaded TensorFlow with RTLD_LOCAL, so the global scope is not enough.
 const std::vector<void*>& tensorflow_handles() {
   static const std::vector<void*> handles = [] {
     std::vector<void*> result;
-    for (const std::string& path : tensorflow_images()) {
+    for (const std::string& path : loaded_images()) {
+      if (!is_tensorflow_image(path)) continue;
       if (void* handle = dlopen(path.c_str(), RTLD_NOLOAD | RTLD_LAZY)) result.push_back(handle);
     }
     return result;
@@ -58,6 +37,23 @@ const std::vector<void*>& tensorflow_handles() {
 }
 
 }  // namespace
+
+std::vector<std::string> loaded_images() {
+  std::vector<std::string> paths;
+#ifdef __APPLE__
+  for (uint32_t i = 0; i < _dyld_image_count(); ++i) {
+    if (const char* path = _dyld_get_image_name(i)) paths.push_back(path);
+  }
+#else
+  dl_iterate_phdr(
+      [](dl_phdr_info* info, size_t, void* out) {
+        if (info->dlpi_name) static_cast<decltype(paths)*>(out)->push_back(info->dlpi_name);
+        return 0;
+      },
+      &paths);
+#endif
+  return paths;
+}
 
 void* find_tf_symbol(const char* name) {
   if (void* address = dlsym(RTLD_DEFAULT, name)) return address;

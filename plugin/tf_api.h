@@ -3,6 +3,9 @@
 // does not export them; features ask for the pointer, never for a version number.
 #pragma once
 
+#include <string>
+#include <vector>
+
 #include "tensorflow/c/c_api.h"
 #include "tensorflow/c/experimental/grappler/grappler.h"
 #include "tensorflow/c/experimental/pluggable_profiler/pluggable_profiler.h"
@@ -66,6 +69,9 @@ extern TfApi tf;
 // Fills `tf`, once per process. Returns nullptr, or the name of a required function that this
 // TensorFlow lacks.
 const char* load_tf_api();
+
+// The paths of all libraries that are loaded in this process.
+std::vector<std::string> loaded_images();
 
 // The address of a symbol in the TensorFlow of this process, or nullptr.
 void* find_tf_symbol(const char* name);

@@ -1,0 +1,99 @@
+# make help lists the targets. Only Python >= 3.10, make and g++ have to be there; everything else is
+# installed into .venv.
+
+PYTHON ?= python3
+VENV ?= .venv
+BUILD ?= build
+JOBS ?= 2
+CXX ?= g++
+ARGS ?=
+
+BIN := $(VENV)/bin
+PY := $(BIN)/python
+READY := $(VENV)/.ready
+LIBRARY := $(BUILD)/libtensorflow_metal_py.$(if $(filter Darwin,$(shell uname)),dylib,so)
+CCACHE := $(shell command -v ccache)
+CMAKE_ARGS := -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja -DCMAKE_CXX_COMPILER=$(CXX) \
+	-DPython3_EXECUTABLE=$(abspath $(PY)) -DTFMETAL_TESTS=ON \
+	$(if $(CCACHE),-DCMAKE_CXX_COMPILER_LAUNCHER=$(CCACHE))
+# What runs without being installed.
+USE_BUILD := TF_PLUGGABLE_DEVICE_LIBRARY_PATH=$(abspath $(LIBRARY)) PYTHONPATH=$(CURDIR)
+# Sources that clang-format and ruff look at.
+CPP_FILES = $(shell git ls-files '*.cc' '*.h' '*.metal')
+PACKAGING_PYTHONS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help venv build test demo lint format docs docs-check cross-macos test-sanitize test-versions \
+	test-packaging shims bench clean FORCE
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv: $(READY) ## the Python environment that everything here uses
+
+$(READY): requirements.txt
+	@command -v $(PYTHON) >/dev/null || { echo "error: no $(PYTHON); install Python 3.10 or newer, \
+	or name one: make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "error: $(PYTHON) is \
+	$$($(PYTHON) -V 2>&1), Python 3.10 or newer is needed: make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' || { echo "error: $(PYTHON) cannot make virtual \
+	environments; install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+# Ninja decides what is out of date.
+build: $(LIBRARY) ## the plugin library and the C++ tests, in build/
+
+$(LIBRARY): FORCE | $(READY)
+	@command -v $(CXX) >/dev/null || { echo "error: no C++ compiler ($(CXX)); install g++ 12 or newer, \
+	or name one: make CXX=clang++"; exit 1; }
+	@test -f $(BUILD)/build.ninja || $(BIN)/cmake -S . -B $(BUILD) $(CMAKE_ARGS)
+	@$(BIN)/cmake --build $(BUILD) -j $(JOBS)
+
+FORCE:
+
+test: build ## all tests but the slow ones of packaging (ARGS="-k name" selects)
+	$(PY) -m pytest -q -m "not packaging" tests $(ARGS)
+
+demo: build ## train a small Keras model on the device and on the CPU
+	$(USE_BUILD) $(PY) examples/digits.py $(ARGS)
+
+lint: $(READY) ## ruff and clang-format, without changing anything
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $(CPP_FILES)
+
+format: $(READY) ## let ruff and clang-format change the files
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CPP_FILES)
+
+docs: build ## write what is generated in docs/ and README.md
+	$(USE_BUILD) $(PY) tools/make_docs.py
+
+docs-check: build ## fail if that is out of date
+	$(USE_BUILD) $(PY) tools/make_docs.py --check
+
+cross-macos: $(READY) ## compile all portable sources for arm64 macOS and link the dylib
+	$(PY) tools/cross_compile.py --out build-macos --jobs $(JOBS)
+
+# The C++ tests under each sanitizer, and those Python tests with TensorFlow loaded that plant errors
+# into the device. TensorFlow itself is not instrumented: see tests/sanitizers/.
+test-sanitize: $(READY) ## AddressSanitizer, UndefinedBehaviorSanitizer, ThreadSanitizer
+	PY=$(PY) CMAKE="$(BIN)/cmake" CMAKE_ARGS="$(CMAKE_ARGS)" JOBS=$(JOBS) tests/sanitizers/run.sh
+
+test-versions: build ## one library with TensorFlow 2.18 to nightly (VERSIONS="2.18.1 2.20.0" selects)
+	$(PY) tests/versions.py --library $(LIBRARY) $(VERSIONS)
+
+test-packaging: $(READY) ## build the wheel, install it for each Python, uninstall it
+	$(PY) -m pytest -q -m packaging tests/test_packaging.py $(ARGS)
+
+shims: $(READY) ## the variable shims of all TensorFlow releases that need one
+	$(PY) tools/build_shim.py --all --out $(BUILD)/_shims
+
+bench: build ## the benchmarks (ARGS selects)
+	$(USE_BUILD) $(PY) -m benchmarks $(ARGS)
+
+clean: ## remove everything that was built, but not .venv
+	rm -rf build build-* dist demo_out .pytest_cache .ruff_cache

@@ -1,0 +1,57 @@
+"""python -m tensorflow_metal_py COMMAND: what the plugin says about this machine."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import tensorflow_metal_py as metal
+from tensorflow_metal_py import _runtime
+
+
+def print_table(rows: list[tuple[Any, ...]]) -> None:
+    widths = [max(len(str(row[i])) for row in rows) for i in range(len(rows[0]))] if rows else []
+    for row in rows:
+        print("  ".join(str(cell).ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip())
+
+
+def env() -> None:
+    """status, devices and every environment variable"""
+    print_table([*metal.status().items()])
+    print()
+    for device in metal.devices():
+        print(device)
+    print()
+    rows = metal.environment()
+    print_table([(row.name, row.value or "-", row.help) for row in rows])
+
+
+def ops() -> None:
+    """the ops that the device has kernels for, with their dtypes"""
+    print_table([tuple(row.values()) for row in _runtime.call("ops")])
+
+
+def stats() -> None:
+    """the names of the counters, and their values in a fresh process"""
+    print_table([*metal.stats().items()])
+
+
+COMMANDS = {"env": env, "ops": ops, "stats": stats}
+
+
+def main(arguments: list[str]) -> int:
+    if len(arguments) != 1 or arguments[0] not in COMMANDS:
+        print("usage: python -m tensorflow_metal_py COMMAND\n", file=sys.stderr)
+        for name, command in COMMANDS.items():
+            print(f"  {name:8} {command.__doc__}", file=sys.stderr)
+        return 2
+    try:
+        COMMANDS[arguments[0]]()
+    except (ValueError, _runtime.PluginNotLoadedError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
