@@ -69,3 +69,7 @@ def run_python():
         return result
 
     return run
+
+
+def pytest_addoption(parser):
+    parser.addoption("--case", default="", help="run the op cases whose printed name matches (fnmatch)")
