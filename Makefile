@@ -57,7 +57,7 @@ test: build ## all tests but the slow ones of packaging (ARGS="-k name" selects)
 	$(PY) -m pytest -q -m "not packaging" tests $(ARGS)
 
 demo: build ## train a small Keras model on the device and on the CPU
-	$(USE_BUILD) $(PY) examples/digits.py $(ARGS)
+	$(USE_BUILD) $(PY) -m tools.demo $(ARGS)
 
 lint: $(READY) ## ruff and clang-format, without changing anything
 	$(BIN)/ruff check .
