@@ -30,10 +30,10 @@ bool is_integer(TF_DataType dtype);
 
 // The lists that rows of the op table are written with.
 using DTypes = std::vector<TF_DataType>;
-extern const DTypes kFloats;        // float32, float16, bfloat16
-extern const DTypes kIntegers;      // signed and unsigned, 8 to 64 bits
-extern const DTypes kDeviceInts;    // integers that stock TensorFlow does not keep on the host
-extern const DTypes kIndex;         // int32, int64
+extern const DTypes kFloats;      // float32, float16, bfloat16
+extern const DTypes kIntegers;    // signed and unsigned, 8 to 64 bits
+extern const DTypes kDeviceInts;  // integers that stock TensorFlow does not keep on the host
+extern const DTypes kIndex;       // int32, int64
 DTypes operator+(const DTypes& a, const DTypes& b);
 
 }  // namespace tfmetal

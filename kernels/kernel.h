@@ -17,9 +17,9 @@ namespace tfmetal {
 
 // What a launch needs, worked out once per set of shapes and host values.
 struct Prepared {
-  std::vector<int64_t> signature;  // ranks, extents and host values of the inputs
-  Node node;                       // as TensorFlow sees it
-  Node planned;                    // as the plan sees it: collapsed shapes for elementwise ops
+  std::vector<int64_t> signature;    // ranks, extents and host values of the inputs
+  Node node;                         // as TensorFlow sees it
+  Node planned;                      // as the plan sees it: collapsed shapes for elementwise ops
   std::shared_ptr<const Plan> plan;  // null when no output has elements
   size_t bytes = 0;                  // of all operands
 };
@@ -45,8 +45,8 @@ class Kernel {
 
   const OpRow* row_;
   std::shared_ptr<const NodeDef> def_;
-  const std::string* label_;          // interned: outlives the kernel
-  const std::string* attributes_;     // interned canonical bytes of op and attributes
+  const std::string* label_;       // interned: outlives the kernel
+  const std::string* attributes_;  // interned canonical bytes of op and attributes
   std::vector<bool> is_host_, is_key_;
 
   std::mutex mutex_;

@@ -17,8 +17,8 @@
 
 namespace tfmetal {
 
-class NativeCall;   // kernels/native_call.h
-class KernelCall;   // kernels/kernel.h
+class NativeCall;  // kernels/native_call.h
+class KernelCall;  // kernels/kernel.h
 
 // TF op -> MPSGraph nodes. `in` has one tensor per input, null for host and zero-size inputs.
 // Returns one tensor per output, with the output's element count and type.
@@ -71,6 +71,7 @@ struct OpRow {
   ClusterPolicy cluster = ClusterPolicy::kAlways;
   Precision precision = Precision::kClear;
   MacosVersion first = {14, 0};
+  void (*define)() = nullptr;     // registers the op itself, if it is the plugin's own
   bool (*available)() = nullptr;  // asked at registration; null: always
 };
 

@@ -23,8 +23,9 @@ Shape graph_shape(const Shape& shape) { return shape.empty() ? Shape{1} : shape;
 
 void check_limits(const Node& node, const TensorInfo& tensor) {
   if (tensor.count() >= kMaxElements || tensor.rank() > kMaxRank) {
-    throw_resource_exhausted(node.describe(), ": ", to_string(tensor), " is beyond Metal's limit of ",
-                             kMaxElements - 1, " elements and rank ", kMaxRank);
+    throw_resource_exhausted(node.describe(), ": ", to_string(tensor),
+                             " is beyond Metal's limit of ", kMaxElements - 1,
+                             " elements and rank ", kMaxRank);
   }
 }
 
@@ -168,7 +169,8 @@ namespace {
 // a scratch buffer, which the command buffer keeps alive.
 BufferSlice copy_target(Block* scratch, Device& device, size_t bytes) {
   scratch->buffer = device.metal().new_buffer(bytes);
-  if (!scratch->buffer) throw_resource_exhausted("no device memory for ", bytes, " bytes of scratch");
+  if (!scratch->buffer)
+    throw_resource_exhausted("no device memory for ", bytes, " bytes of scratch");
   return {scratch, 0};
 }
 

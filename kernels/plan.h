@@ -2,12 +2,12 @@
 // segment; a cluster will be one of many. Plans are immutable and shared.
 #pragma once
 
+#include <list>
 #include <memory>
 #include <mutex>
 #include <span>
 #include <string>
 #include <unordered_map>
-#include <list>
 #include <vector>
 
 #include "kernels/op_table.h"
@@ -19,9 +19,9 @@ namespace tfmetal {
 // An MPSGraph executable and how its feeds and targets map to the node's inputs and outputs.
 struct GraphSegment {
   struct Binding {
-    size_t operand;               // index of the node's input or output
+    size_t operand;  // index of the node's input or output
     mps::DataType type;
-    objc::Ref<ns::Array> shape;   // as the graph declares it; same element count as the operand
+    objc::Ref<ns::Array> shape;  // as the graph declares it; same element count as the operand
     size_t bytes;
   };
   objc::Ref<mpsg::Executable> executable;

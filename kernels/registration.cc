@@ -99,10 +99,10 @@ using Constraints = std::vector<std::pair<const char*, TF_DataType>>;
 
 void register_kernel(const OpRow& row, const Constraints& types, const char* device_type) {
   TF_KernelBuilder* builder =
-      row.async ? tf.TF_NewAsyncKernelBuilder(row.op, device_type, &create_kernel, &compute_async,
-                                              &delete_kernel)
-                : tf.TF_NewKernelBuilder(row.op, device_type, &create_kernel, &compute,
-                                         &delete_kernel);
+      row.async
+          ? tf.TF_NewAsyncKernelBuilder(row.op, device_type, &create_kernel, &compute_async,
+                                        &delete_kernel)
+          : tf.TF_NewKernelBuilder(row.op, device_type, &create_kernel, &compute, &delete_kernel);
   std::string name = std::string("Metal") + row.op;
   Status status;
   for (const auto& [attr, dtype] : types) {
@@ -147,6 +147,7 @@ void register_kernels(const char* device_type) {
     if (row.first > macos) continue;
     if (row.async && !tf.TF_NewAsyncKernelBuilder) continue;
     if (row.available && !row.available()) continue;
+    if (row.define) row.define();
     const std::vector<TypeRule> types = device_types(row, device_type);
     Constraints chosen;
     register_types(row, types, device_type, &chosen);

@@ -36,7 +36,8 @@
   X(TF_NewOpDefinitionBuilder) X(TF_OpDefinitionBuilderAddAttr) \
   X(TF_OpDefinitionBuilderAddInput) X(TF_OpDefinitionBuilderAddOutput) \
   X(TF_OpDefinitionBuilderSetIsStateful) X(TF_OpDefinitionBuilderSetShapeInferenceFunction) \
-  X(TF_RegisterOpDefinition) X(TF_NewShapeHandle) X(TF_DeleteShapeHandle) X(TF_ShapeInferenceContextSetOutput) \
+  X(TF_RegisterOpDefinition) X(TF_NewShapeHandle) X(TF_DeleteShapeHandle) \
+  X(TF_ShapeInferenceContextGetInput) X(TF_ShapeInferenceContextSetOutput) \
   X(TF_ShapeInferenceContextSetUnknownShape) X(TF_ShapeInferenceContextVectorFromSize) \
   /* graphs, for the shape oracle */ \
   X(TF_NewGraph) X(TF_DeleteGraph) X(TF_NewOperation) X(TF_FinishOperation) X(TF_AddInput) \

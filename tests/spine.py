@@ -286,4 +286,6 @@ def expand(case: Case, attr: str = "T") -> list[Case]:
     dtypes = list(
         dict.fromkeys(itertools.chain.from_iterable(r.get(attr, []) for r in registered()[case.op]))
     )
-    return [dataclasses.replace(case, dtype=d, grad=case.grad if d in FLOATS else ()) for d in dtypes]
+    return [
+        dataclasses.replace(case, dtype=d, grad=case.grad if d in FLOATS else ()) for d in dtypes
+    ]

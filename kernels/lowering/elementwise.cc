@@ -70,15 +70,13 @@ Tensors pow(GraphBuilder& g, const Node&, Inputs in) {
   const Tensor negative = g.not_equal(g.signbit(x), zero);
   const Tensor signed_power =
       g.select(g.logical_and(negative, odd), g.negative(magnitude), magnitude);
-  const Tensor root = g.logical_and(g.logical_and(g.less(x, zero), g.is_finite(x)),
-                                    g.logical_not(integral));
+  const Tensor root =
+      g.logical_and(g.logical_and(g.less(x, zero), g.is_finite(x)), g.logical_not(integral));
   const Tensor nan = g.constant(std::numeric_limits<double>::quiet_NaN(), x);
   return {g.select(root, nan, signed_power)};
 }
 
-Tensors select(GraphBuilder& g, const Node&, Inputs in) {
-  return {g.select(in[0], in[1], in[2])};
-}
+Tensors select(GraphBuilder& g, const Node&, Inputs in) { return {g.select(in[0], in[1], in[2])}; }
 
 // Select: the condition has the shape of the data, or is a vector that picks rows, or a scalar.
 Tensors select_rows(GraphBuilder& g, const Node& node, Inputs in) {

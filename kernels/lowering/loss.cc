@@ -69,11 +69,8 @@ void check_classes(const Node& node) {
 }
 
 OpRow row(const char* op, Lower lower, Precision precision, std::vector<TypeRule> types) {
-  return {.op = op,
-          .types = std::move(types),
-          .lower = lower,
-          .widen = true,
-          .precision = precision};
+  return {
+      .op = op, .types = std::move(types), .lower = lower, .widen = true, .precision = precision};
 }
 
 }  // namespace

@@ -22,9 +22,9 @@ void check_axes(const Node& node) {
   std::sort(axes.begin(), axes.end());
   const auto twice = std::adjacent_find(axes.begin(), axes.end());
   if (twice != axes.end()) {
-    throw_invalid_argument(node.describe(),
-                           ": Invalid reduction arguments: Axes contains duplicate dimension: ",
-                           *twice);
+    throw_invalid_argument(
+        node.describe(),
+        ": Invalid reduction arguments: Axes contains duplicate dimension: ", *twice);
   }
 }
 

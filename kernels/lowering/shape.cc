@@ -31,8 +31,7 @@ Tensors concat_v2(GraphBuilder& g, const Node& node, Inputs in) {
 }
 
 Tensors pack(GraphBuilder& g, const Node& node, Inputs in) {
-  const int64_t axis =
-      canonical_axis(node.def->attr_int("axis", 0), node.out().rank(), "Pack");
+  const int64_t axis = canonical_axis(node.def->attr_int("axis", 0), node.out().rank(), "Pack");
   Shape shape = node.out().shape;
   shape[static_cast<size_t>(axis)] = 1;
   Tensors parts;

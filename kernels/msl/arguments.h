@@ -31,8 +31,8 @@ enum Operation {
 
 // out[i] = in[offset + strides . index(i)], last axis fastest.
 struct StridedCopyArguments {
-  long offset;                   // in elements
-  long strides[MAX_SHADER_RANK]; // in elements, negative to walk backwards
+  long offset;                    // in elements
+  long strides[MAX_SHADER_RANK];  // in elements, negative to walk backwards
   unsigned rank;
   unsigned extents[MAX_SHADER_RANK];
 };

@@ -39,7 +39,7 @@ BroadcastArguments arguments(const Node& node, Operation op) {
 
 template <Operation op>
 void launch(NativeCall& call) {
-  const char* shader = op >= kOperationEqual           ? "compare"
+  const char* shader = op >= kOperationEqual             ? "compare"
                        : is_float(call.node.in(0).dtype) ? "float_arithmetic"
                                                          : "integer_arithmetic";
   const BroadcastArguments shape = arguments(call.node, op);

@@ -10,18 +10,30 @@ namespace {
 
 ElementType element_type(TF_DataType dtype) {
   switch (dtype) {
-    case TF_FLOAT: return kElementFloat;
-    case TF_HALF: return kElementHalf;
-    case TF_BFLOAT16: return kElementBFloat;
-    case TF_INT8: return kElementChar;
-    case TF_INT16: return kElementShort;
-    case TF_INT32: return kElementInt;
-    case TF_INT64: return kElementLong;
-    case TF_UINT8: return kElementUChar;
-    case TF_UINT16: return kElementUShort;
-    case TF_UINT32: return kElementUInt;
-    case TF_UINT64: return kElementULong;
-    default: return kElementBool;
+    case TF_FLOAT:
+      return kElementFloat;
+    case TF_HALF:
+      return kElementHalf;
+    case TF_BFLOAT16:
+      return kElementBFloat;
+    case TF_INT8:
+      return kElementChar;
+    case TF_INT16:
+      return kElementShort;
+    case TF_INT32:
+      return kElementInt;
+    case TF_INT64:
+      return kElementLong;
+    case TF_UINT8:
+      return kElementUChar;
+    case TF_UINT16:
+      return kElementUShort;
+    case TF_UINT32:
+      return kElementUInt;
+    case TF_UINT64:
+      return kElementULong;
+    default:
+      return kElementBool;
   }
 }
 

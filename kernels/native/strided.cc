@@ -8,10 +8,14 @@ namespace tfmetal {
 
 std::string strided_shader(const char* stem, TF_DataType dtype) {
   switch (size_of(dtype)) {
-    case 1: return std::string(stem) + "_uchar";
-    case 2: return std::string(stem) + "_ushort";
-    case 4: return std::string(stem) + "_uint";
-    default: return std::string(stem) + "_ulong";
+    case 1:
+      return std::string(stem) + "_uchar";
+    case 2:
+      return std::string(stem) + "_ushort";
+    case 4:
+      return std::string(stem) + "_uint";
+    default:
+      return std::string(stem) + "_ulong";
   }
 }
 
@@ -58,9 +62,7 @@ bool has(int64_t mask, size_t bit) { return (mask >> bit) & 1; }
 std::pair<int64_t, int64_t> range_on_axis(int64_t extent, int64_t begin, int64_t end,
                                           int64_t stride, bool from_start, bool to_end) {
   const int64_t lowest = stride > 0 ? 0 : -1, highest = stride > 0 ? extent : extent - 1;
-  const auto clamp = [&](int64_t i) {
-    return std::clamp(i < 0 ? i + extent : i, lowest, highest);
-  };
+  const auto clamp = [&](int64_t i) { return std::clamp(i < 0 ? i + extent : i, lowest, highest); };
   const int64_t first = from_start ? (stride > 0 ? 0 : extent - 1) : clamp(begin);
   const int64_t last = to_end ? (stride > 0 ? extent : -1) : clamp(end);
   const int64_t span = stride > 0 ? last - first : first - last;

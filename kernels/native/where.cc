@@ -33,8 +33,8 @@ Counting describe(KernelCall& call) {
   }
   c.input = call.input_slice(0);
   c.chunks = (input.count() + kChunk - 1) / kChunk;
-  c.arguments = {static_cast<unsigned>(input.count()), kChunk,
-                 static_cast<unsigned>(input.rank()), {}};
+  c.arguments = {
+      static_cast<unsigned>(input.count()), kChunk, static_cast<unsigned>(input.rank()), {}};
   for (size_t axis = 0; axis < input.rank(); ++axis) {
     c.arguments.extents[axis] = static_cast<unsigned>(input.shape[axis]);
   }

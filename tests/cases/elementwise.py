@@ -34,7 +34,9 @@ def _unary() -> list[Case]:
             case = Case(op, {"x": Tensor(shape, kind)}, grad=grad, special=i == 0)
             result += expand(case)
     for shape in _SHAPES:
-        result += expand(Case("Relu", {"features": Tensor(shape)}, grad=("features",), special=True))
+        result += expand(
+            Case("Relu", {"features": Tensor(shape)}, grad=("features",), special=True)
+        )
         args = {"gradients": Tensor(shape), "features": Tensor(shape, "zeros")}
         result += expand(Case("ReluGrad", args, special=True))
     for op in ["InvGrad", "ReciprocalGrad", "RsqrtGrad", "SigmoidGrad", "SqrtGrad", "TanhGrad"]:

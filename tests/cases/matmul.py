@@ -19,7 +19,9 @@ def cases() -> list[Case]:
                  ((2, 2, 3, 4), (2, 2, 4, 3)), ((3, 2, 0), (3, 0, 4))]:  # fmt: skip
         for op in ["BatchMatMul", "BatchMatMulV2"]:
             args = {"x": Tensor(a), "y": Tensor(b)}
-            result += expand(Case(op, args, {"adj_x": False, "adj_y": False}, grad=("x", "y"), scale=8))
+            result += expand(
+                Case(op, args, {"adj_x": False, "adj_y": False}, grad=("x", "y"), scale=8)
+            )
     args = {"x": Tensor((2, 4, 3)), "y": Tensor((2, 5, 4))}
     for op in ["BatchMatMul", "BatchMatMulV2"]:
         result += expand(Case(op, args, {"adj_x": True, "adj_y": True}, grad=("x", "y"), scale=8))

@@ -11,7 +11,10 @@ def cases() -> list[Case]:
     for op in ["Sum", "Mean", "Prod", "Max", "Min"]:
         for i, (shape, axes) in enumerate(_AXES):
             for keep in (False, True):
-                args = {"input": Tensor(shape, "nonzero"), "axis": Host(axes, "int64" if keep else "int32")}
+                args = {
+                    "input": Tensor(shape, "nonzero"),
+                    "axis": Host(axes, "int64" if keep else "int32"),
+                }
                 grad = ("input",) if op in ("Sum", "Mean") and i in (0, 4) else ()
                 case = Case(op, args, {"keep_dims": keep}, grad=grad, scale=8, special=i == 1)
                 result += expand(case)
@@ -25,5 +28,7 @@ def cases() -> list[Case]:
         for shape, axis in [((4, 5), 1), ((4, 5), -2), ((7,), 0), ((2, 3, 4), 1), ((0, 3), 1)]:
             for out in ["int32", "int64"]:
                 args = {"input": Tensor(shape, "zeros"), "dimension": Host(axis)}
-                result += expand(Case(op, args, types={"output_type": out}, special=shape == (4, 5)))
+                result += expand(
+                    Case(op, args, types={"output_type": out}, special=shape == (4, 5))
+                )
     return result

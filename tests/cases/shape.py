@@ -19,7 +19,9 @@ def _join_and_split() -> list[Case]:
                                       "axis": Host(axis)}, {"num_split": len(sizes)},
                            exact=True))  # fmt: skip
     for n, shape, axis in [(4, (4, 3), 0), (3, (4, 3), -1), (2, (2,), 0), (2, (0, 2), 1)]:
-        result.append(Case("Unpack", {"value": Tensor(shape)}, {"num": n, "axis": axis}, exact=True))
+        result.append(
+            Case("Unpack", {"value": Tensor(shape)}, {"num": n, "axis": axis}, exact=True)
+        )
     return result
 
 
@@ -30,7 +32,9 @@ def _rearrange() -> list[Case]:
         result.append(Case("Transpose", {"x": Tensor(shape), "perm": Host(perm)}, exact=True,
                            grad=("x",)))  # fmt: skip
     for shape, multiples in [((2, 3), [2, 1]), ((3,), [0]), ((), []), ((1, 2, 2), [3, 2, 1])]:
-        result.append(Case("Tile", {"input": Tensor(shape), "multiples": Host(multiples)}, exact=True))
+        result.append(
+            Case("Tile", {"input": Tensor(shape), "multiples": Host(multiples)}, exact=True)
+        )
     for shape, to in [((3,), [2, 3]), ((), [2, 2]), ((2, 1), [2, 4]), ((1,), [0]), ((), [])]:
         result.append(Case("BroadcastTo", {"input": Tensor(shape), "shape": Host(to)}, exact=True))
     return result
@@ -56,7 +60,12 @@ def _slices() -> list[Case]:
         ((5,), [-9], [9], [1], {}),
         ((2, 2), [], [], [], {}),
     ]:
-        args = {"input": Tensor(shape), "begin": Host(begin), "end": Host(end), "strides": Host(strides)}
+        args = {
+            "input": Tensor(shape),
+            "begin": Host(begin),
+            "end": Host(end),
+            "strides": Host(strides),
+        }
         result.append(Case("StridedSlice", args, masks, exact=True))
     return result
 
