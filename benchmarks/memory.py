@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 import resource
 
 import tensorflow as tf
@@ -13,8 +14,8 @@ LIMIT = 0.05
 
 
 def resident_bytes() -> int:
-    with open("/proc/self/statm", encoding="ascii") as f:
-        return int(f.read().split()[1]) * resource.getpagesize()
+    fields = pathlib.Path("/proc/self/statm").read_text(encoding="ascii").split()
+    return int(fields[1]) * resource.getpagesize()
 
 
 def growth(steps: int = STEPS, warm: int = WARM_STEPS, shapes: int = SHAPES) -> float:
@@ -39,5 +40,7 @@ def growth(steps: int = STEPS, warm: int = WARM_STEPS, shapes: int = SHAPES) -> 
 def run() -> None:
     change = growth()
     verdict = "flat" if change <= LIMIT else "GROWS"
-    print(f"{STEPS} steps, {SHAPES} shapes: resident memory {change:+.1%} after step {WARM_STEPS}: "
-          f"{verdict} (limit {LIMIT:.0%})")  # fmt: skip
+    print(
+        f"{STEPS} steps, {SHAPES} shapes: resident memory {change:+.1%} after step {WARM_STEPS}: "
+        f"{verdict} (limit {LIMIT:.0%})"
+    )

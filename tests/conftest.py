@@ -72,4 +72,4 @@ def run_python():
 
 
 def pytest_addoption(parser):
-    parser.addoption("--case", default="", help="run the op cases whose printed name matches (fnmatch)")
+    parser.addoption("--case", default="", help="op cases to run (fnmatch on the name)")

@@ -33,8 +33,9 @@ def test_table_equals_tensorflow_registry():
     """What the table claims is what TensorFlow lists for the device."""
     device = spine.device_type()
     for op in spine.registered():
-        listed = [k for k in kernels.get_registered_kernels_for_op(op).kernel
-                  if k.device_type == device]  # fmt: skip
+        listed = [
+            k for k in kernels.get_registered_kernels_for_op(op).kernel if k.device_type == device
+        ]
         assert listed, f"{op} is in the table, but TensorFlow has no {device} kernel for it"
 
 

@@ -48,7 +48,7 @@ class StepLosses(keras.callbacks.Callback):
 
 
 def digits() -> tuple[np.ndarray, ...]:
-    """scikit-learn's 1,797 digits as float32 [n, 64] in 0..1 and int labels, a fifth for testing."""
+    """1,797 digits as float32 [n, 64] in 0..1 and their labels, a fifth of them for testing."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
@@ -82,8 +82,14 @@ def train(device: str, data: tuple[np.ndarray, ...]) -> tuple[list[float], float
     with tf.device(device):
         model, losses = build(), StepLosses()
         start = time.perf_counter()
-        model.fit(x_train, y_train, batch_size=FLAGS.batch, epochs=FLAGS.epochs,
-                  callbacks=[losses], verbose=1 if os.isatty(1) else 2)  # fmt: skip
+        model.fit(
+            x_train,
+            y_train,
+            batch_size=FLAGS.batch,
+            epochs=FLAGS.epochs,
+            callbacks=[losses],
+            verbose=1 if os.isatty(1) else 2,
+        )
         seconds = time.perf_counter() - start
         _, accuracy = model.evaluate(x_test, y_test, verbose=0)
     return losses.losses, accuracy, len(losses.losses) / seconds
@@ -131,8 +137,11 @@ def main(_) -> int:
     syncs = stats["sync_dtoh"] + stats["sync_block"] + stats["sync_op"]
     report(
         [
-            ("device", f"{found[0].description} (macOS {found[0].macos}"
-                       f"{', simulated on the CPU' if found[0].simulated else ''})"),
+            (
+                "device",
+                f"{found[0].description} (macOS {found[0].macos}"
+                f"{', simulated on the CPU' if found[0].simulated else ''})",
+            ),
             ("variable mode", metal.variable_mode()),
             ("test accuracy", f"{gpu_accuracy:.4f} on the device, {cpu_accuracy:.4f} on the CPU"),
             (f"loss of {n} steps", f"within {difference:.1e} relative of the CPU's"),
@@ -145,7 +154,7 @@ def main(_) -> int:
             ("host syncs per step", f"{syncs / steps:.1f}"),
             ("picture", picture),
         ]
-    )  # fmt: skip
+    )
     return int(difference > TOLERANCE or bool(fallbacks))
 
 

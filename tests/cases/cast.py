@@ -9,11 +9,32 @@ def cases() -> list[Case]:
         for source in types["SrcT"]:
             for target in types["DstT"]:
                 for shape in [(9,), (2, 0)]:
-                    result.append(Case("Cast", {"x": Tensor(shape, "below:100")}, dtype=source,
-                                       types={"DstT": target}, exact=True))  # fmt: skip
-    for source, target in [("float32", "bfloat16"), ("float32", "float16"), ("bfloat16", "float16"),
-                           ("float16", "float32"), ("float32", "bool")]:  # fmt: skip
+                    result.append(
+                        Case(
+                            "Cast",
+                            {"x": Tensor(shape, "below:100")},
+                            dtype=source,
+                            types={"DstT": target},
+                            exact=True,
+                        )
+                    )
+    for source, target in [
+        ("float32", "bfloat16"),
+        ("float32", "float16"),
+        ("bfloat16", "float16"),
+        ("float16", "float32"),
+        ("float32", "bool"),
+    ]:
         for truncate in (False, True):
-            result.append(Case("Cast", {"x": Tensor((65,))}, {"Truncate": truncate}, dtype=source,
-                               types={"DstT": target}, exact=True, special=True))  # fmt: skip
+            result.append(
+                Case(
+                    "Cast",
+                    {"x": Tensor((65,))},
+                    {"Truncate": truncate},
+                    dtype=source,
+                    types={"DstT": target},
+                    exact=True,
+                    special=True,
+                )
+            )
     return result

@@ -3,15 +3,42 @@
 from tests.spine import Case, Tensor, expand
 
 _UNARY = {  # op: kind of values
-    "Abs": "normal", "Ceil": "normal", "Cos": "normal", "Erf": "normal", "Exp": "normal",
-    "Floor": "normal", "Inv": "nonzero", "IsFinite": "normal", "IsInf": "normal",
-    "IsNan": "normal", "Log": "positive", "Neg": "normal", "Reciprocal": "nonzero",
-    "Rint": "normal", "Round": "normal", "Rsqrt": "positive", "Sigmoid": "normal",
-    "Sign": "zeros", "Sin": "normal", "Sqrt": "positive", "Square": "normal", "Tanh": "normal",
-}  # fmt: skip
+    "Abs": "normal",
+    "Ceil": "normal",
+    "Cos": "normal",
+    "Erf": "normal",
+    "Exp": "normal",
+    "Floor": "normal",
+    "Inv": "nonzero",
+    "IsFinite": "normal",
+    "IsInf": "normal",
+    "IsNan": "normal",
+    "Log": "positive",
+    "Neg": "normal",
+    "Reciprocal": "nonzero",
+    "Rint": "normal",
+    "Round": "normal",
+    "Rsqrt": "positive",
+    "Sigmoid": "normal",
+    "Sign": "zeros",
+    "Sin": "normal",
+    "Sqrt": "positive",
+    "Square": "normal",
+    "Tanh": "normal",
+}
 _SHAPES = [(7,), (3, 1, 5), (), (0, 4), (2, 3, 4, 5, 2)]
-_BINARY = ["AddV2", "DivNoNan", "Maximum", "Minimum", "Mul", "RealDiv", "SquaredDifference", "Sub",
-           "Add", "Div"]  # fmt: skip
+_BINARY = [
+    "AddV2",
+    "DivNoNan",
+    "Maximum",
+    "Minimum",
+    "Mul",
+    "RealDiv",
+    "SquaredDifference",
+    "Sub",
+    "Add",
+    "Div",
+]
 _COMPARE = ["Equal", "Greater", "GreaterEqual", "Less", "LessEqual", "NotEqual"]
 _PAIRS = [
     ((4, 3), (4, 3)),
@@ -21,9 +48,28 @@ _PAIRS = [
     ((2, 0, 3), (1, 3)),
     ((3, 1, 4, 1, 5), (1, 2, 1, 3, 1)),
 ]
-_DIFFERENTIABLE = {"Abs", "Exp", "Log", "Neg", "Reciprocal", "Rsqrt", "Sigmoid", "Sqrt", "Square",
-                   "Tanh", "Sin", "Cos", "AddV2", "Sub", "Mul", "RealDiv", "DivNoNan", "Maximum",
-                   "Minimum", "SquaredDifference"}  # fmt: skip
+_DIFFERENTIABLE = {
+    "Abs",
+    "Exp",
+    "Log",
+    "Neg",
+    "Reciprocal",
+    "Rsqrt",
+    "Sigmoid",
+    "Sqrt",
+    "Square",
+    "Tanh",
+    "Sin",
+    "Cos",
+    "AddV2",
+    "Sub",
+    "Mul",
+    "RealDiv",
+    "DivNoNan",
+    "Maximum",
+    "Minimum",
+    "SquaredDifference",
+}
 
 
 def _unary() -> list[Case]:
@@ -56,8 +102,9 @@ def _binary() -> list[Case]:
     for a, b in _PAIRS:
         args = {"x": Tensor(a, "positive"), "y": Tensor(b)}
         result += expand(Case("Pow", args, scale=8))
-    result += expand(Case("Pow", {"x": Tensor((40,)), "y": Tensor((40,), "zeros")}, scale=8,
-                          special=True))  # fmt: skip
+    result += expand(
+        Case("Pow", {"x": Tensor((40,)), "y": Tensor((40,), "zeros")}, scale=8, special=True)
+    )
     for op in _COMPARE:
         for a, b in _PAIRS:
             args = {"x": Tensor(a, "zeros"), "y": Tensor(b, "zeros")}
@@ -80,8 +127,12 @@ def _logical() -> list[Case]:
 
 def _selection() -> list[Case]:
     result = []
-    for c, a, b in [((4, 3), (4, 3), (4, 3)), ((3,), (4, 3), ()), ((), (2, 2), (2, 2)),
-                    ((0, 1), (1, 3), (3,))]:  # fmt: skip
+    for c, a, b in [
+        ((4, 3), (4, 3), (4, 3)),
+        ((3,), (4, 3), ()),
+        ((), (2, 2), (2, 2)),
+        ((0, 1), (1, 3), (3,)),
+    ]:
         args = {"condition": Tensor(c, dtype="bool"), "t": Tensor(a), "e": Tensor(b)}
         result += expand(Case("SelectV2", args, exact=True, special=True, grad=("t", "e")))
     for c, a in [((4, 3), (4, 3)), ((4,), (4, 3)), ((), (4, 3)), ((), ())]:
@@ -94,11 +145,19 @@ def cases() -> list[Case]:
     result = _unary() + _binary() + _logical() + _selection()
     for n, shape in [(1, (3,)), (2, (4, 3)), (5, (2, 2, 2)), (3, ()), (2, (0,))]:
         result += expand(Case("AddN", {"inputs": [Tensor(shape)] * n}, scale=2))
-    for layout, shape in [("NHWC", (2, 3)), ("NHWC", (2, 4, 5, 3)), ("NCHW", (2, 3, 4, 5)),
-                          ("NCHW", (2, 3, 4)), ("NHWC", (0, 3)), ("NHWC", (2, 2, 2, 2, 3))]:  # fmt: skip
+    for layout, shape in [
+        ("NHWC", (2, 3)),
+        ("NHWC", (2, 4, 5, 3)),
+        ("NCHW", (2, 3, 4, 5)),
+        ("NCHW", (2, 3, 4)),
+        ("NHWC", (0, 3)),
+        ("NHWC", (2, 2, 2, 2, 3)),
+    ]:
         args = {"value": Tensor(shape), "bias": Tensor((3,))}
-        result += expand(Case("BiasAdd", args, {"data_format": layout}, grad=("value", "bias"),
-                              scale=4))  # fmt: skip
-        result += expand(Case("BiasAddGrad", {"out_backprop": Tensor(shape)},
-                              {"data_format": layout}, scale=8))  # fmt: skip
+        result += expand(
+            Case("BiasAdd", args, {"data_format": layout}, grad=("value", "bias"), scale=4)
+        )
+        result += expand(
+            Case("BiasAddGrad", {"out_backprop": Tensor(shape)}, {"data_format": layout}, scale=8)
+        )
     return result

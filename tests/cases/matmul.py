@@ -13,10 +13,22 @@ def cases() -> list[Case]:
                 a = Tensor((k, m) if ta else (m, k))
                 b = Tensor((n, k) if tb else (k, n))
                 attrs = {"transpose_a": ta, "transpose_b": tb}
-                result += expand(Case("MatMul", {"a": a, "b": b}, attrs, grad=("a", "b"),
-                                      scale=4 * math.sqrt(max(k, m, n, 1))))  # fmt: skip
-    for a, b in [((2, 3, 4), (2, 4, 5)), ((4, 3), (3, 2)), ((5, 0, 2, 3), (5, 0, 3, 1)),
-                 ((2, 2, 3, 4), (2, 2, 4, 3)), ((3, 2, 0), (3, 0, 4))]:  # fmt: skip
+                result += expand(
+                    Case(
+                        "MatMul",
+                        {"a": a, "b": b},
+                        attrs,
+                        grad=("a", "b"),
+                        scale=4 * math.sqrt(max(k, m, n, 1)),
+                    )
+                )
+    for a, b in [
+        ((2, 3, 4), (2, 4, 5)),
+        ((4, 3), (3, 2)),
+        ((5, 0, 2, 3), (5, 0, 3, 1)),
+        ((2, 2, 3, 4), (2, 2, 4, 3)),
+        ((3, 2, 0), (3, 0, 4)),
+    ]:
         for op in ["BatchMatMul", "BatchMatMulV2"]:
             args = {"x": Tensor(a), "y": Tensor(b)}
             result += expand(
