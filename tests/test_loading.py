@@ -180,9 +180,13 @@ def test_second_copy_declines(run_python, library, tmp_path, make):
         assert "it is loaded already from" in warning and "Remove one" in warning
 
 
-def test_marker_of_another_process_does_not_count(run_python, library):
+def test_marker_of_another_process_does_not_count(run_python):
     """The marker is inherited by child processes, and survives exec with the same process id."""
-    code = f"import os, sys\nimport tensorflow\nos.execv(sys.executable, ['python', '-c', {REPORT!r}])"
+    code = f"""
+import os, sys
+import tensorflow
+os.execv(sys.executable, [sys.executable, "-c", {REPORT!r}])
+"""
     answer = report(run_python, code)
     assert answer["gpus"] == ["/physical_device:GPU:0"]
     assert answer["warnings"] == []
