@@ -54,8 +54,9 @@ void install_jit_hook(const std::string& device_type) {
   const bool failed = python.run(program(device_type).c_str()) != 0;
   python.release_gil(gil);
   if (failed) {
-    log_line(LogLevel::kWarning, "the Python hook failed (see above), so Keras may ask XLA to "
-                                 "compile for this device");
+    log_line(LogLevel::kWarning,
+             "the Python hook failed (see above), so Keras may ask XLA to "
+             "compile for this device");
   }
 }
 

@@ -154,6 +154,7 @@ std::string unused_name(const Loading& loading) {
 }  // namespace
 
 const Loading& begin_loading() {
+  load_tf_api();  // even when declining: TensorFlow calls back what gets registered
   Loading& load = loads().emplace_back();
   load.reason = first_objection(load);
   load.active = load.reason.empty();

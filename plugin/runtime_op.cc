@@ -98,12 +98,13 @@ const RuntimeCall kMemoryInfo("memory_info", "bytes of a device: current, peak, 
                               [](const json::Value& request) -> json::Value {
                                 const MemoryInfo info = device_of(request).allocator().info();
                                 return json::Object{
-                                    {"current", info.in_use},     {"peak", info.peak},
+                                    {"current", info.in_use},    {"peak", info.peak},
                                     {"reserved", info.reserved}, {"limit", info.limit},
                                     {"largest", info.largest},   {"allocations", info.allocations}};
                               });
 
-const RuntimeCall kResetMemoryStats("reset_memory_stats", "sets the peak of a device to the current",
+const RuntimeCall kResetMemoryStats("reset_memory_stats",
+                                    "sets the peak of a device to the current",
                                     [](const json::Value& request) -> json::Value {
                                       device_of(request).allocator().reset_peak();
                                       return nullptr;

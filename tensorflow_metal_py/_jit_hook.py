@@ -56,9 +56,7 @@ class JitCompile:
         value = function.__dict__["_jit_compile"]
         if not value or in_cpu_scope() or not has_device(self.device_type):
             return value
-        warn_once(
-            "XLA cannot compile for Metal: tf.function(jit_compile=True) runs without it."
-        )
+        warn_once("XLA cannot compile for Metal: tf.function(jit_compile=True) runs without it.")
         return None
 
 

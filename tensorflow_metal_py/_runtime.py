@@ -54,7 +54,9 @@ def ordinal(device: str | int | None) -> int:
     device_type = call("loading")["type"]
     match = DEVICE_NAME.search(device if device is not None else device_type)
     if match is None or match["type"].upper() != device_type:
-        raise ValueError(f"{device!r} is not a device of the plugin; those are of type {device_type}")
+        raise ValueError(
+            f"{device!r} is not a device of the plugin; those are of type {device_type}"
+        )
     index = int(match["index"] or 0)
 
     import tensorflow as tf

@@ -146,7 +146,9 @@ def test_declines_beside_stock_gpu_kernels(run_python, library, stock_kernel):
     answer = report(
         run_python, loading_later(library, stock_kernel), TF_PLUGGABLE_DEVICE_LIBRARY_PATH=None
     )
-    assert_declined(answer, "kernels of its own for devices of type GPU", "TF_METAL_DEVICE_TYPE=METAL")
+    assert_declined(
+        answer, "kernels of its own for devices of type GPU", "TF_METAL_DEVICE_TYPE=METAL"
+    )
 
 
 def test_serves_as_metal_beside_stock_gpu_kernels(run_python, library, stock_kernel):
@@ -179,9 +181,13 @@ def test_second_copy_declines(run_python, library, tmp_path, make):
         assert "it is loaded already from" in warning and "Remove one" in warning
 
 
-def test_marker_of_another_process_does_not_count(run_python, library):
+def test_marker_of_another_process_does_not_count(run_python):
     """The marker is inherited by child processes, and survives exec with the same process id."""
-    code = f"import os, sys\nimport tensorflow\nos.execv(sys.executable, ['python', '-c', {REPORT!r}])"
+    code = f"""
+import os, sys
+import tensorflow
+os.execv(sys.executable, [sys.executable, "-c", {REPORT!r}])
+"""
     answer = report(run_python, code)
     assert answer["gpus"] == ["/physical_device:GPU:0"]
     assert answer["warnings"] == []
@@ -207,7 +213,9 @@ tf.profiler.experimental.stop()
 
 EXPORTS = {"SE_InitPlugin", "TF_InitKernel", "TF_InitGraph", "TF_InitProfiler"}
 # What must not be needed of anybody: TensorFlow, its libraries, the Python in the process.
-FOREIGN = re.compile(r"^(TF_|TFE_|TP_|SE_|SP_|Py|_Py)|tensorflow|absl|google|protobuf|tsl\d|xla\d|Eigen")
+FOREIGN = re.compile(
+    r"^(TF_|TFE_|TP_|SE_|SP_|Py|_Py)|tensorflow|absl|google|protobuf|tsl\d|xla\d|Eigen"
+)
 
 
 def symbols(library, *flags):
@@ -228,4 +236,12 @@ def test_needs_the_c_and_cpp_runtime_only(library):
     assert not {name for name in undefined if FOREIGN.search(name)}
     dynamic = subprocess.run(["readelf", "-d", library], capture_output=True, text=True, check=True)
     needed = set(re.findall(r"NEEDED.*\[([^\]]+?)\.so", dynamic.stdout))
-    assert needed <= {"libstdc++", "libm", "libgcc_s", "libc", "ld-linux-x86-64", "libpthread", "libdl"}
+    assert needed <= {
+        "libstdc++",
+        "libm",
+        "libgcc_s",
+        "libc",
+        "ld-linux-x86-64",
+        "libpthread",
+        "libdl",
+    }
