@@ -1,4 +1,6 @@
 // ArgMax and ArgMin: the first index of the extreme value; NaN never wins.
+#include <functional>
+
 #include "kernels/families.h"
 #include "plugin/error.h"
 
@@ -12,7 +14,7 @@ template <Tensor (Graph::*method)(Tensor, NSInteger) const>
 Tensors arg_extreme(GraphBuilder& g, const Node& node, Inputs in) {
   if (node.in(0).rank() == 0) return {g.broadcast_to(g.constant(0, to_mps(node.out().dtype)), {1})};
   const int64_t axis = canonical_axis(node.host_int(1), node.in(0).rank(), node.op().c_str());
-  const Tensor index = (g.*method)(in[0], axis);  // int32; -1 where all is NaN
+  const Tensor index = std::invoke(method, g, in[0], axis);  // int32; -1 where all is NaN
   const Tensor found = g.select(g.less(index, g.constant(0, index)), g.constant(0, index), index);
   const Shape& shape = node.out().shape;
   return {g.reshape(g.cast(found, node.out().dtype), shape.empty() ? Shape{1} : shape)};

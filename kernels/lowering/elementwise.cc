@@ -1,5 +1,6 @@
 // Ops that map elements to elements. NaN rules are TensorFlow's: maximum, minimum and Relu pass NaN
 // on; MPSGraph's plain forms would drop it.
+#include <functional>
 #include <limits>
 
 #include "kernels/families.h"
@@ -12,12 +13,12 @@ using mpsg::Graph;
 
 template <Tensor (Graph::*method)(Tensor) const>
 Tensors unary(GraphBuilder& g, const Node&, Inputs in) {
-  return {(g.*method)(in[0])};
+  return {std::invoke(method, g, in[0])};
 }
 
 template <Tensor (Graph::*method)(Tensor, Tensor) const>
 Tensors binary(GraphBuilder& g, const Node&, Inputs in) {
-  return {(g.*method)(in[0], in[1])};
+  return {std::invoke(method, g, in[0], in[1])};
 }
 
 Tensors sign(GraphBuilder& g, const Node&, Inputs in) {  // MPSGraph: sign(NaN) = 0

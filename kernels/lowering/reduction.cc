@@ -1,4 +1,5 @@
 // Reductions over axes given as a host tensor. 16-bit inputs accumulate in float32.
+#include <functional>
 #include <algorithm>
 #include <limits>
 
@@ -31,7 +32,7 @@ void check_axes(const Node& node) {
 template <Tensor (Graph::*method)(Tensor, ns::Array) const>
 Tensors reduce(GraphBuilder& g, const Node& node, Inputs in) {
   const std::vector<int64_t> axes = reduced_axes(node);
-  const Tensor result = axes.empty() ? in[0] : (g.*method)(in[0], g.list(axes));
+  const Tensor result = axes.empty() ? in[0] : std::invoke(method, g, in[0], g.list(axes));
   const Shape& shape = node.out().shape;
   return {g.reshape(result, shape.empty() ? Shape{1} : shape)};
 }
