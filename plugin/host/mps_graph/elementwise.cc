@@ -1,0 +1,214 @@
+#include "plugin/host/mps_graph/elementwise.h"
+
+#include <algorithm>
+
+#include "plugin/host/mps_graph/isa.h"
+
+namespace host {
+
+namespace {
+
+constexpr long kBlock = 512;  // elements: a few blocks of 2 KiB fit the first-level cache
+
+// Whether a kernel that reads or writes `kernel` sees a tensor of `tensor` through float32.
+bool through_float(DataType tensor, DataType kernel) {
+  return is_float16(tensor) && kernel == DataType::Float32;
+}
+
+template <class T>
+void repeat(const char* element, char* to, long n) {
+  T value;
+  std::memcpy(&value, element, sizeof(T));
+  std::fill_n(reinterpret_cast<T*>(to), n, value);
+}
+
+}  // namespace
+
+int ElementwiseChain::input(const Type& type) {
+  Value value;
+  value.type = type.dtype;
+  value.shape = type.shape;
+  value.input = int(inputs_.size());
+  inputs_.push_back(int(values_.size()));
+  values_.push_back(std::move(value));
+  return int(values_.size()) - 1;
+}
+
+int ElementwiseChain::step(const Elementwise& operation, DataType result,
+                           const std::vector<int>& operands) {
+  for (size_t i = 0; i < operands.size(); ++i) {
+    Value& operand = values_[operands[i]];
+    (through_float(operand.type, operation.inputs[i]) ? operand.need_float : operand.need_raw) =
+        true;
+  }
+  Value value;
+  value.type = result;
+  steps_.push_back({operation, operands, int(values_.size())});
+  values_.push_back(std::move(value));
+  return int(values_.size()) - 1;
+}
+
+void ElementwiseChain::output(int value) {
+  values_[value].output = int(outputs_.size());
+  outputs_.push_back(value);
+}
+
+// Strides of every input over the axes of the result, then axes merged where all inputs allow.
+void ElementwiseChain::collapse_loops() {
+  const size_t rank = shape_.size();
+  for (int i : inputs_) {
+    Value& value = values_[i];
+    const Shape own = strides_of(value.shape);
+    value.strides.assign(rank, 0);
+    for (size_t axis = 0; axis < own.size(); ++axis) {
+      if (value.shape[axis] != 1) value.strides[rank - own.size() + axis] = own[axis];
+    }
+  }
+  std::vector<size_t> kept;  // axes of extent above 1, outermost first
+  for (size_t axis = 0; axis < rank; ++axis) {
+    if (shape_[axis] != 1) kept.push_back(axis);
+  }
+  std::vector<std::vector<long>> merged(inputs_.size());
+  for (size_t axis : kept) {
+    const auto follows = [&](size_t i) {
+      return merged[i].back() == values_[inputs_[i]].strides[axis] * shape_[axis];
+    };
+    bool merge = !loops_.empty();
+    for (size_t i = 0; merge && i < inputs_.size(); ++i) merge = follows(i);
+    merge ? void(loops_.back() *= shape_[axis]) : loops_.push_back(shape_[axis]);
+    for (size_t i = 0; i < inputs_.size(); ++i) {
+      if (!merge) merged[i].push_back(0);
+      merged[i].back() = values_[inputs_[i]].strides[axis];
+    }
+  }
+  if (loops_.empty()) loops_.push_back(1);
+  for (size_t i = 0; i < inputs_.size(); ++i) {
+    if (merged[i].empty()) merged[i].push_back(0);
+    values_[inputs_[i]].strides = std::move(merged[i]);
+  }
+}
+
+void ElementwiseChain::finish() {
+  collapse_loops();
+  for (Value& value : values_) {
+    value.raw_at = scratch_bytes_;
+    scratch_bytes_ += kBlock * size_of(value.type);
+    if (is_float16(value.type)) {
+      value.float_at = scratch_bytes_;
+      scratch_bytes_ += kBlock * sizeof(float);
+    }
+  }
+}
+
+// Where the values of the current block are.
+struct ElementwiseChain::Block {
+  char* scratch;
+  long n;
+  bool new_row;  // repeated operands must be filled in again
+  const char* source;
+  std::vector<const char*> raw;
+  std::vector<const float*> widened;
+  std::vector<char*> destination;
+};
+
+// Points `raw` and `widened` of an input at this block's elements, which begin at `source`.
+void ElementwiseChain::load(const Value& value, Block& block) const {
+  const size_t index = inputs_[value.input];
+  float* widened = reinterpret_cast<float*>(block.scratch + value.float_at);
+  if (value.strides.back() == 0) {
+    if (!block.new_row) return;
+    char* raw = block.scratch + value.raw_at;
+    const long fill = std::min(kBlock, loops_.back());
+    dispatch_bits(value.type,
+                  [&]<class T>(TypeOf<T>) { repeat<T>(block.source, raw, fill); });
+    block.raw[index] = raw;
+    if (value.need_float) widen(value.type, raw, widened, fill);
+  } else {
+    block.raw[index] = block.source;
+    if (value.need_float) widen(value.type, block.source, widened, block.n);
+  }
+  block.widened[index] = widened;
+}
+
+void ElementwiseChain::execute(const Step& step, Block& block) const {
+  const Elementwise& operation = step.operation;
+  const void* operands[4] = {};
+  for (size_t i = 0; i < step.operands.size(); ++i) {
+    const int v = step.operands[i];
+    operands[i] = through_float(values_[v].type, operation.inputs[i])
+                      ? static_cast<const void*>(block.widened[v])
+                      : block.raw[v];
+  }
+  const Value& result = values_[step.result];
+  char* raw = block.destination[step.result] ? block.destination[step.result]
+                                             : block.scratch + result.raw_at;
+  float* widened = reinterpret_cast<float*>(block.scratch + result.float_at);
+  if (through_float(result.type, operation.output)) {
+    operation.kernel(operands, widened, block.n);
+    narrow(result.type, widened, raw, block.n);
+  } else {
+    operation.kernel(operands, raw, block.n);
+  }
+  // Readers see the rounded value, as if it had been in memory.
+  if (result.need_float) widen(result.type, raw, widened, block.n);
+  block.raw[step.result] = raw;
+  block.widened[step.result] = widened;
+}
+
+void ElementwiseChain::run_range(const std::vector<const char*>& inputs,
+                                 const std::vector<char*>& outputs, long begin, long end) const {
+  thread_local std::vector<char> scratch;
+  if (scratch.size() < scratch_bytes_ + 64) scratch.resize(scratch_bytes_ + 64);
+  Block block{scratch.data() + (64 - reinterpret_cast<uintptr_t>(scratch.data()) % 64) % 64,
+              0, true, nullptr, {}, {}, {}};
+  block.raw.resize(values_.size());
+  block.widened.resize(values_.size());
+  block.destination.assign(values_.size(), nullptr);
+
+  const long inner = loops_.back();
+  std::vector<long> row(loops_.size(), 0);  // position in the outer loops
+  std::vector<long> offsets(inputs_.size(), 0);
+  long column = begin % inner;
+  for (long rest = begin / inner, axis = long(loops_.size()) - 2; axis >= 0; --axis) {
+    row[axis] = rest % loops_[axis];
+    rest /= loops_[axis];
+    for (size_t i = 0; i < inputs_.size(); ++i) {
+      offsets[i] += row[axis] * values_[inputs_[i]].strides[axis];
+    }
+  }
+  for (long at = begin; at < end;) {
+    block.n = std::min({kBlock, inner - column, end - at});
+    for (size_t i = 0; i < inputs_.size(); ++i) {
+      const Value& value = values_[inputs_[i]];
+      block.source =
+          inputs[i] + (offsets[i] + column * value.strides.back()) * long(size_of(value.type));
+      load(value, block);
+    }
+    for (size_t i = 0; i < outputs_.size(); ++i) {
+      block.destination[outputs_[i]] = outputs[i] + at * long(size_of(values_[outputs_[i]].type));
+    }
+    for (const Step& step : steps_) execute(step, block);
+    block.new_row = false;
+    at += block.n;
+    column += block.n;
+    if (column < inner) continue;
+    column = 0;
+    block.new_row = true;
+    for (long axis = long(loops_.size()) - 2; axis >= 0; --axis) {
+      const bool wraps = ++row[axis] == loops_[axis];
+      for (size_t i = 0; i < inputs_.size(); ++i) {
+        offsets[i] += values_[inputs_[i]].strides[axis] * (wraps ? 1 - loops_[axis] : 1);
+      }
+      if (!wraps) break;
+      row[axis] = 0;
+    }
+  }
+}
+
+void ElementwiseChain::run(const std::vector<const char*>& inputs,
+                           const std::vector<char*>& outputs) const {
+  parallel(element_count(shape_), kGrain,
+           [&](long begin, long end) { run_range(inputs, outputs, begin, end); });
+}
+
+}  // namespace host

@@ -1,0 +1,61 @@
+// A compiled graph: the steps that its targets need, in order, and where every value lives.
+#pragma once
+
+#include "plugin/host/mps_graph/elementwise.h"
+#include "plugin/host/mps_graph/tensor_data.h"
+
+namespace host {
+
+struct CompilationDescriptor : Object {
+  static constexpr const char* kClass = "MPSGraphCompilationDescriptor";
+  uint64_t optimization_level = 1;  // Apple's default; Level0 keeps work on the GPU
+  bool wait_for_completion = false;
+};
+
+struct Executable : Object {
+  static constexpr const char* kClass = "MPSGraphExecutable";
+  // Feeds: placeholders with the types they are compiled for. Aborts like Apple's compiler.
+  Executable(Graph* graph, const std::vector<Tensor*>& feeds, const std::vector<Type>& types,
+             const std::vector<Tensor*>& targets);
+  ~Executable() override;
+
+  // One pointer per feed and target, in the order of `feeds` and `targets`.
+  void run(const std::vector<char*>& feed_data, const std::vector<char*>& target_data) const;
+
+  Graph* graph;  // retained: it owns the tensors
+  std::vector<Tensor*> feeds, targets;
+  std::string label;
+
+ private:
+  // Where a value is kept: number of the feed, target or constant, or byte offset in the arena.
+  struct Place {
+    enum class Where { Feed, Target, Arena, Constant } where = Where::Arena;
+    size_t index = 0;
+  };
+  struct Step {
+    const Node* node = nullptr;               // evaluated, or
+    std::unique_ptr<ElementwiseChain> chain;  // run
+    std::vector<const Tensor*> inputs, outputs;
+    std::vector<Place> input_places, output_places;
+  };
+  struct Memory;
+  struct ChainBuilder;
+  void check_feeds() const;
+  void check_targets() const;
+  std::vector<const Node*> reachable_nodes() const;
+  void make_steps(const std::vector<const Node*>& nodes);
+  void place_targets();
+  void place_intermediates();
+  Place place_of(const Tensor* tensor);
+  Place place_constant(const Tensor* tensor);
+  void run_step(const Step& step, const Memory& memory) const;
+
+  std::vector<Step> steps_;
+  std::unordered_map<const Tensor*, Place> places_;  // of storage roots, see storage_of()
+  std::vector<std::vector<char>> constants_;
+  std::vector<std::pair<const Tensor*, size_t>> target_copies_;  // value, target number
+  std::vector<Place> copy_places_;
+  size_t arena_bytes_ = 0;
+};
+
+}  // namespace host

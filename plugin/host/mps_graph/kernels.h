@@ -1,0 +1,157 @@
+// Makes Kernels (graph.h) out of operations on single elements.
+//
+// An operation is a struct with a static `apply`. Its members say what it works on:
+//   kTypes   which element types it is defined for (others abort)
+//   kBits    it copies or tests bits instead of computing: applied to the unsigned integer of the
+//            element's size, denormals and NaN payloads stay as they are
+//   kTest    the result is Bool instead of the operands' type
+#pragma once
+
+#include "plugin/host/mps_graph/graph.h"
+#include "plugin/host/mps_graph/isa.h"
+
+namespace host {
+
+enum TypeSet : unsigned { kFloats = 1, kIntegers = 2, kBool = 4, kComplex = 8 };
+inline constexpr unsigned kNumbers = kFloats | kIntegers;
+
+inline unsigned type_set(DataType type) {
+  if (is_floating(type)) return kFloats;
+  if (is_complex(type)) return kComplex;
+  return type == DataType::Bool ? kBool : kIntegers;
+}
+
+struct Op {
+  static constexpr unsigned kTypes = kFloats;
+  static constexpr bool kBits = false;
+  static constexpr bool kTest = false;
+};
+
+// Copy of all bits.
+struct Identity : Op {
+  static constexpr unsigned kTypes = kNumbers | kBool | kComplex;
+  static constexpr bool kBits = true;
+  template <class T>
+  static T apply(T x) {
+    return x;
+  }
+};
+
+// The NaN that arithmetic on the GPU gives: sign and payload of operands are lost. M
+inline float canonical(float x) { return x == x ? x : std::bit_cast<float>(kCanonicalNan); }
+template <class T>
+T canonical(T x) {
+  return x;
+}
+
+template <class O, class T, class R>
+void unary_kernel(const void* const* in, void* out, long n) {
+  const auto loop = [](const T* __restrict x, R* __restrict y, long count) {
+    for (long i = 0; i < count; ++i) y[i] = canonical(static_cast<R>(O::apply(x[i])));
+  };
+  const auto bits = [](const T* __restrict x, R* __restrict y, long count) {
+    for (long i = 0; i < count; ++i) y[i] = static_cast<R>(O::apply(x[i]));
+  };
+  const T* x = static_cast<const T*>(in[0]);
+  R* y = static_cast<R*>(out);
+  if constexpr (O::kBits) {
+    bits(x, y, n);
+  } else if constexpr (std::is_same_v<T, float>) {
+    isa::run(loop, x, y, n);
+  } else {
+    loop(x, y, n);
+  }
+}
+
+template <class O, class T, class R>
+void binary_kernel(const void* const* in, void* out, long n) {
+  const auto loop = [](const T* __restrict a, const T* __restrict b, R* __restrict y, long count) {
+    for (long i = 0; i < count; ++i) {
+      const R r = static_cast<R>(O::apply(a[i], b[i]));
+      if constexpr (O::kBits) {
+        y[i] = r;
+      } else {
+        y[i] = canonical(r);
+      }
+    }
+  };
+  const T *a = static_cast<const T*>(in[0]), *b = static_cast<const T*>(in[1]);
+  R* y = static_cast<R*>(out);
+  if constexpr (std::is_same_v<T, float>) {
+    isa::run(loop, a, b, y, n);
+  } else {
+    loop(a, b, y, n);
+  }
+}
+
+// Calls f(TypeOf<T>()) with the type that O computes in for tensors of `type`; 16-bit floats are
+// computed in float32. Aborts when O is not defined for `type`.
+template <class O, class F>
+Elementwise select_kernel(const char* method, DataType type, F&& f) {
+  if (!(type_set(type) & O::kTypes)) {
+    abort_like_apple(std::string("NSInvalidArgumentException: '") + method + "' " +
+                     "object cannot be nil (key: no kernel for " + type_name(type) + ")");
+  }
+  Elementwise result;
+  if constexpr (O::kBits) {
+    dispatch_bits(type, [&]<class T>(TypeOf<T> t) { result = f(t, type); });
+  } else {
+    dispatch(compute_type(type), [&]<class T>(TypeOf<T> t) {
+      constexpr bool float_only = O::kTypes == kFloats;
+      constexpr bool no_float = !(O::kTypes & kFloats);
+      if constexpr (std::is_same_v<T, Half> || std::is_same_v<T, BFloat>) {
+      } else if constexpr (std::is_same_v<T, Complex> && !(O::kTypes & kComplex)) {
+      } else if constexpr (std::is_same_v<T, float> ? no_float
+                                                    : float_only && !std::is_same_v<T, Complex>) {
+      } else {
+        result = f(t, compute_type(type));
+      }
+    });
+  }
+  if constexpr (O::kTest) result.output = DataType::Bool;
+  return result;
+}
+
+template <class O>
+Elementwise unary_operation(const char* method, DataType type) {
+  return select_kernel<O>(method, type, []<class T>(TypeOf<T>, DataType kernel_type) {
+    using R = std::conditional_t<O::kTest, uint8_t, T>;
+    return Elementwise{&unary_kernel<O, T, R>, {kernel_type}, kernel_type};
+  });
+}
+
+template <class O>
+Elementwise binary_operation(const char* method, DataType type) {
+  return select_kernel<O>(method, type, []<class T>(TypeOf<T>, DataType kernel_type) {
+    using R = std::conditional_t<O::kTest, uint8_t, T>;
+    return Elementwise{&binary_kernel<O, T, R>, {kernel_type, kernel_type}, kernel_type};
+  });
+}
+
+template <class O>
+Tensor* add_unary(Graph* graph, const char* method, id x) {
+  Tensor* operand_x = operand(x, method);
+  const DataType type = operand_x->type.dtype;
+  return graph->elementwise(method, {operand_x}, O::kTest ? DataType::Bool : type,
+                            unary_operation<O>(method, type));
+}
+
+template <class O>
+Tensor* add_binary(Graph* graph, const char* method, id a, id b) {
+  std::vector<Tensor*> inputs{operand(a, method), operand(b, method)};
+  require_same_type(inputs, method);
+  const DataType type = inputs[0]->type.dtype;
+  return graph->elementwise(method, inputs, O::kTest ? DataType::Bool : type,
+                            binary_operation<O>(method, type));
+}
+
+}  // namespace host
+
+// Registers a method of the form <stem>WithTensor:name:, or the binary form.
+#define HOST_UNARY(stem, O)                                                      \
+  HOST_METHOD(MPSGraph, stem "WithTensor:name:", [](Graph* self, id x, id) -> id { \
+    return add_unary<O>(self, stem, x);                                          \
+  })
+#define HOST_BINARY(stem, O)                                            \
+  HOST_METHOD(MPSGraph, stem "WithPrimaryTensor:secondaryTensor:name:", \
+              [](Graph* self, id a, id b, id) -> id { return add_binary<O>(self, stem, a, b); })
