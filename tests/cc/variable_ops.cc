@@ -1,5 +1,5 @@
 // Ops on the CPU that reach variables as the device's kernels do, so that the shim, its loader and
-// LockedVariable are tested in any TensorFlow without a device. tests/test_shim.py builds this as
+// variable_api are tested in any TensorFlow without a device. tests/test_shim.py builds this as
 // an op library: float32 only, tensors are host memory.
 #include <cstdint>
 #include <cstring>
@@ -7,8 +7,8 @@
 
 #include "plugin/error.h"
 #include "plugin/tf_api.h"
-#include "plugin/variables/locked_variable.h"
 #include "plugin/variables/shim_loader.h"
+#include "plugin/variables/variable_api.h"
 
 using namespace tfmetal;
 
@@ -106,31 +106,18 @@ void exchange(TF_OpKernelContext* c) {
   tf.TF_ReleaseVariableInputLockHolder(lock);
 }
 
-void add_variants(TF_OpKernelContext* c) {
-  Status status;
-  tf.TF_AddNVariant(
-      c,
-      [](TF_OpKernelContext*, TF_Tensor* a, TF_Tensor* b, TF_Tensor* out) {
-        for (int64_t i = 0; i < tf.TF_TensorElementCount(a); ++i) {
-          floats(out)[i] = floats(a)[i] + floats(b)[i];
-        }
-        for (TF_Tensor* tensor : {a, b, out}) tf.TF_DeleteTensor(tensor);
-      },
-      status);
-  status.check();
+void add_n(TF_OpKernelContext* c) {
+  add_variants(c, [](TF_OpKernelContext*, TF_Tensor* a, TF_Tensor* b, TF_Tensor* sum) {
+    for (int64_t i = 0; i < tf.TF_TensorElementCount(a); ++i) {
+      floats(sum)[i] = floats(a)[i] + floats(b)[i];
+    }
+  });
 }
 
-void zeros_like_variant(TF_OpKernelContext* c) {
-  Status status;
-  tf.TF_ZerosLikeVariant(
-      c,
-      [](TF_OpKernelContext*, TF_Tensor* in, TF_Tensor* out) {
-        std::memset(floats(out), 0, tf.TF_TensorByteSize(out));
-        tf.TF_DeleteTensor(in);
-        tf.TF_DeleteTensor(out);
-      },
-      status);
-  status.check();
+void zeros_like(TF_OpKernelContext* c) {
+  zeros_like_variant(c, [](TF_OpKernelContext*, TF_Tensor*, TF_Tensor* zeros) {
+    std::memset(floats(zeros), 0, tf.TF_TensorByteSize(zeros));
+  });
 }
 
 template <void (*kRun)(TF_OpKernelContext*)>
@@ -173,8 +160,8 @@ const bool registered = [] {
   define("VariableTestScatterAdd", {"resource: resource", "indices: int32", "updates: float"},
          nullptr, compute<scatter_add>);
   define("VariableTestExchange", {"a: resource", "b: resource"}, nullptr, compute<exchange>);
-  define("VariableTestAddN", {"inputs: N * variant"}, "sum: variant", compute<add_variants>);
-  define("VariableTestZerosLike", {"x: variant"}, "y: variant", compute<zeros_like_variant>);
+  define("VariableTestAddN", {"inputs: N * variant"}, "sum: variant", compute<add_n>);
+  define("VariableTestZerosLike", {"x: variant"}, "y: variant", compute<zeros_like>);
   return true;
 }();
 
