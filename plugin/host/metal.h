@@ -7,13 +7,14 @@
 #include <string>
 #include <vector>
 
+#include "plugin/host/chaos.h"
 #include "plugin/host/foundation.h"
 
 namespace host {
 
 struct Buffer : Object {
   static constexpr const char* kClass = "MTLBuffer";
-  Buffer(size_t length);
+  explicit Buffer(size_t length);
   ~Buffer() override;
   char* bytes = nullptr;  // page aligned
   size_t length = 0;
@@ -25,8 +26,12 @@ struct Command {
   std::function<void()> run;
 };
 
+struct CommandQueue;  // plugin/host/metal/command.h
+
 struct CommandBuffer : Object {
   static constexpr const char* kClass = "MTLCommandBuffer";
+  explicit CommandBuffer(CommandQueue* queue);  // retains
+  ~CommandBuffer() override;
   // Appends work. `resources` are retained until the buffer completed, as Metal does.
   // Aborts when the buffer was committed already or an encoder is open.
   void append(Command command, const std::vector<id>& resources);
@@ -44,8 +49,5 @@ struct MpsCommandBuffer : Object {
   void commit_and_continue();
   void maybe_commit_and_continue();
 };
-
-// A pseudo-random yes with probability 1/n in chaos mode, always no otherwise.
-bool chaos(unsigned n);
 
 }  // namespace host

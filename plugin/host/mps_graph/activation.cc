@@ -15,7 +15,9 @@ HOST_UNARY("sigmoid", Sigmoid);  // 1 / (1 + e^-x). D
 struct Relu : Op {
   static constexpr unsigned kTypes = kNumbers;
   template <class T>
-  static T apply(T x) { return x > T(0) ? x : T(0); }
+  static T apply(T x) {
+    return x > T(0) ? x : T(0);
+  }
 };
 HOST_UNARY("reLU", Relu);
 
@@ -29,10 +31,10 @@ struct SigmoidGradient : Op {
     return gradient * (s * (1.0f - s));
   }
 };
-#define GRADIENT(stem, O)                                                  \
+#define GRADIENT(stem, O)                                                       \
   HOST_METHOD(MPSGraph, stem "GradientWithIncomingGradient:sourceTensor:name:", \
-              [](Graph* self, id gradient, id source, id) -> id {          \
-                return add_binary<O>(self, stem "Gradient", gradient, source); \
+              [](Graph* self, id gradient, id source, id) -> id {               \
+                return add_binary<O>(self, stem "Gradient", gradient, source);  \
               })
 GRADIENT("reLU", ReluGradient);
 GRADIENT("sigmoid", SigmoidGradient);
@@ -47,8 +49,8 @@ id leaky_relu(Graph* self, id x, double alpha, id) {
                                self->scalar(alpha, {}, tensor->type.dtype));
 }
 HOST_METHOD(MPSGraph, "leakyReLUWithTensor:alpha:name:", leaky_relu);
-HOST_METHOD(MPSGraph, "leakyReLUWithTensor:alphaTensor:name:",
-            [](Graph* self, id x, id alpha, id) -> id {
+HOST_METHOD(MPSGraph,
+            "leakyReLUWithTensor:alphaTensor:name:", [](Graph* self, id x, id alpha, id) -> id {
               return add_binary<LeakyRelu>(self, "leakyReLU", x, alpha);
             });
 
@@ -99,9 +101,8 @@ id add_softmax(Graph* self, id x, NSInteger axis, id) {
   Tensor* tensor = operand(x, "softMax");
   require_floating(tensor, "softMax");
   const long along = require_axis(axis, tensor->type.shape.size(), "softMax");
-  return self->add("softMax", {tensor}, tensor->type, [along](Views in, Views out) {
-    softmax(in[0], out[0], along);
-  });
+  return self->add("softMax", {tensor}, tensor->type,
+                   [along](Views in, Views out) { softmax(in[0], out[0], along); });
 }
 HOST_METHOD(MPSGraph, "softMaxWithTensor:axis:name:", add_softmax);
 

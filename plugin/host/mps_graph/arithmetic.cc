@@ -37,18 +37,18 @@ struct Test : Op {
 // Copy of all bits. The last operation of a target that would be a mere view. D U
 HOST_UNARY("identity", Identity);
 
-#define FLOAT_FUNCTION(Name, stem, expression)                  \
-  struct Name : Op {                                            \
-    static float apply(float x) { return expression; }          \
-  };                                                            \
+#define FLOAT_FUNCTION(Name, stem, expression)         \
+  struct Name : Op {                                   \
+    static float apply(float x) { return expression; } \
+  };                                                   \
   HOST_UNARY(stem, Name)
 
-FLOAT_FUNCTION(Exp, "exponent", math::exp(x));                                  // D
-FLOAT_FUNCTION(Exp2, "exponentBase2", std::exp2(x));                            // D
-FLOAT_FUNCTION(Exp10, "exponentBase10", float(std::pow(10.0, double(x))));      // D
-FLOAT_FUNCTION(Log, "logarithm", math::log(x));           // log(+-0) = -inf, negative: NaN. M
-FLOAT_FUNCTION(Log2, "logarithmBase2", std::log2(x));     // D
-FLOAT_FUNCTION(Log10, "logarithmBase10", std::log10(x));  // D
+FLOAT_FUNCTION(Exp, "exponent", math::exp(x));                              // D
+FLOAT_FUNCTION(Exp2, "exponentBase2", std::exp2(x));                        // D
+FLOAT_FUNCTION(Exp10, "exponentBase10", float(std::pow(10.0, double(x))));  // D
+FLOAT_FUNCTION(Log, "logarithm", math::log(x));                // log(+-0) = -inf, negative: NaN. M
+FLOAT_FUNCTION(Log2, "logarithmBase2", std::log2(x));          // D
+FLOAT_FUNCTION(Log10, "logarithmBase10", std::log10(x));       // D
 FLOAT_FUNCTION(SquareRoot, "squareRoot", __builtin_sqrtf(x));  // sqrt(-0) = -0, negative: NaN. M
 // x^-1/2 under two names; the second exists from macOS 15. D
 struct ReverseSquareRoot : Op {
@@ -66,10 +66,10 @@ FLOAT_FUNCTION(Round, "round", std::round(x) + 0.0f);
 
 // Flushed operands, but a tiny one of these is returned unchanged, sign of zero included. M
 inline bool is_tiny(float x) { return (std::bit_cast<uint32_t>(x) & 0x7fffffff) < 0x00800000; }
-#define ODD_FUNCTION(Name, stem, expression)                                    \
-  struct Name : Op {                                                            \
+#define ODD_FUNCTION(Name, stem, expression)                                   \
+  struct Name : Op {                                                           \
     static float apply(float x) { return is_tiny(x) ? x : float(expression); } \
-  };                                                                            \
+  };                                                                           \
   HOST_UNARY(stem, Name)
 ODD_FUNCTION(Sin, "sin", std::sin(x));
 ODD_FUNCTION(Sinh, "sinh", std::sinh(x));
@@ -109,8 +109,10 @@ HOST_METHOD(MPSGraph, "asinWithTensor:name:", asin);
 struct Square : Numeric {
   template <class T>
   static T apply(T x) {
-    if constexpr (is_float<T>) return x * x;
-    else return T(Wrapping<T>(x) * Wrapping<T>(x));
+    if constexpr (is_float<T>)
+      return x * x;
+    else
+      return T(Wrapping<T>(x) * Wrapping<T>(x));
   }
 };
 HOST_UNARY("square", Square);
@@ -118,7 +120,9 @@ HOST_UNARY("square", Square);
 // -1, +0 or +1; -0 and NaN give +0 although the header promises -0. M
 struct Sign : Numeric {
   template <class T>
-  static T apply(T x) { return T(x > T(0)) - T(x < T(0)); }
+  static T apply(T x) {
+    return T(x > T(0)) - T(x < T(0));
+  }
 };
 HOST_UNARY("sign", Sign);
 
@@ -127,35 +131,49 @@ HOST_UNARY("sign", Sign);
 struct IntegerAbs : Op {
   static constexpr unsigned kTypes = kIntegers;
   template <class T>
-  static T apply(T x) { return x < T(0) ? T(Wrapping<T>(0) - Wrapping<T>(x)) : x; }
+  static T apply(T x) {
+    return x < T(0) ? T(Wrapping<T>(0) - Wrapping<T>(x)) : x;
+  }
 };
 struct FloatAbs : Copy {
   template <class T>
-  static T apply(T bits) { return T(bits & T(~sign_bit<T>)); }
+  static T apply(T bits) {
+    return T(bits & T(~sign_bit<T>));
+  }
 };
 struct IntegerNegative : Op {
   static constexpr unsigned kTypes = kIntegers;
   template <class T>
-  static T apply(T x) { return T(Wrapping<T>(0) - Wrapping<T>(x)); }
+  static T apply(T x) {
+    return T(Wrapping<T>(0) - Wrapping<T>(x));
+  }
 };
 struct FloatNegative : Copy {
   template <class T>
-  static T apply(T bits) { return T(bits ^ sign_bit<T>); }
+  static T apply(T bits) {
+    return T(bits ^ sign_bit<T>);
+  }
 };
 struct IntegerSignbit : Op {
   static constexpr unsigned kTypes = kIntegers;
   template <class T>
-  static T apply(T x) { return x < T(0); }
+  static T apply(T x) {
+    return x < T(0);
+  }
 };
 template <class T>
 constexpr T one_of_bits = sizeof(T) == 4 ? T(0x3f800000) : T(0x3c00);
 struct FloatSignbit : Copy {
   template <class T>
-  static T apply(T bits) { return bits & sign_bit<T> ? one_of_bits<T> : T(0); }
+  static T apply(T bits) {
+    return bits & sign_bit<T> ? one_of_bits<T> : T(0);
+  }
 };
 struct BFloatSignbit : Copy {
   template <class T>
-  static T apply(T bits) { return bits & sign_bit<T> ? T(0x3f80) : T(0); }
+  static T apply(T bits) {
+    return bits & sign_bit<T> ? T(0x3f80) : T(0);
+  }
 };
 template <class ForFloats, class ForIntegers>
 id float_or_integer(Graph* self, const char* method, id x) {
@@ -180,7 +198,9 @@ HOST_METHOD(MPSGraph, "signbitWithTensor:name:", [](Graph* self, id x, id) -> id
 struct Not : Op {
   static constexpr unsigned kTypes = kNumbers | kBool;
   template <class T>
-  static T apply(T x) { return T(x == T(0)); }
+  static T apply(T x) {
+    return T(x == T(0));
+  }
 };
 HOST_UNARY("not", Not);
 
@@ -202,20 +222,24 @@ HOST_UNARY("isInfinite", IsInfinite);
 struct BitwiseNot : Op {
   static constexpr unsigned kTypes = kIntegers;
   template <class T>
-  static T apply(T x) { return T(~x); }
+  static T apply(T x) {
+    return T(~x);
+  }
 };
 HOST_UNARY("bitwiseNOT", BitwiseNot);  // integers only. D
 
 // ---- two operands ----------------------------------------------------------------------------
 
-#define WRAPPING(Name, stem, op)                                       \
-  struct Name : Numeric {                                               \
-    template <class T>                                                 \
-    static T apply(T a, T b) {                                         \
-      if constexpr (is_float<T>) return a op b;                        \
-      else return T(Wrapping<T>(a) op Wrapping<T>(b));                 \
-    }                                                                  \
-  };                                                                   \
+#define WRAPPING(Name, stem, op)                    \
+  struct Name : Numeric {                           \
+    template <class T>                              \
+    static T apply(T a, T b) {                      \
+      if constexpr (is_float<T>)                    \
+        return a op b;                              \
+      else                                          \
+        return T(Wrapping<T>(a) op Wrapping<T>(b)); \
+    }                                               \
+  };                                                \
   HOST_BINARY(stem, Name)
 WRAPPING(Addition, "addition", +);  // integers wrap
 WRAPPING(Subtraction, "subtraction", -);
@@ -234,8 +258,10 @@ T divide(T a, T b) {
 struct Division : Numeric {
   template <class T>
   static T apply(T a, T b) {
-    if constexpr (is_float<T>) return a / b;
-    else return divide(a, b);
+    if constexpr (is_float<T>)
+      return a / b;
+    else
+      return divide(a, b);
   }
 };
 HOST_BINARY("division", Division);
@@ -343,22 +369,24 @@ struct ExtremeNan : Op {
     return is_nan(a) ? a : best;
   }
 };
-#define NAN_EXTREME(stem, largest)                                                        \
-  HOST_METHOD(MPSGraph, stem "WithNaNPropagationWithPrimaryTensor:secondaryTensor:name:", \
-              [](Graph* self, id a, id b, id) -> id {                                     \
-                return add_binary<ExtremeNan<largest>>(                                   \
-                    self, stem "WithNaNPropagation isNaN", a, b);                         \
+#define NAN_EXTREME(stem, largest)                                                               \
+  HOST_METHOD(MPSGraph, stem "WithNaNPropagationWithPrimaryTensor:secondaryTensor:name:",        \
+              [](Graph* self, id a, id b, id) -> id {                                            \
+                return add_binary<ExtremeNan<largest>>(self, stem "WithNaNPropagation isNaN", a, \
+                                                       b);                                       \
               })
 NAN_EXTREME("minimum", false);
 NAN_EXTREME("maximum", true);
 
 // Comparisons answer Bool. M
-#define COMPARISON(Name, stem, op)                                            \
-  struct Name : Test {                                                        \
-    static constexpr unsigned kTypes = kNumbers | kBool;                      \
-    template <class T>                                                        \
-    static bool apply(T a, T b) { return a op b; }                            \
-  };                                                                          \
+#define COMPARISON(Name, stem, op)                       \
+  struct Name : Test {                                   \
+    static constexpr unsigned kTypes = kNumbers | kBool; \
+    template <class T>                                   \
+    static bool apply(T a, T b) {                        \
+      return a op b;                                     \
+    }                                                    \
+  };                                                     \
   HOST_BINARY(stem, Name)
 COMPARISON(Equal, "equal", ==);
 COMPARISON(NotEqual, "notEqual", !=);
@@ -368,17 +396,17 @@ COMPARISON(Greater, "greaterThan", >);
 COMPARISON(GreaterEqual, "greaterThanOrEqualTo", >=);
 
 // Non-zero is true (NaN too); the answer is 1 or 0 in the operands' type. M
-#define LOGICAL(Name, stem, expression)                                       \
-  struct Name : Op {                                                          \
-    static constexpr unsigned kTypes = kNumbers | kBool;                      \
-    template <class T>                                                        \
-    static T apply(T a, T b) {                                                \
-      const bool p = a != T(0), q = b != T(0);                                \
-      return T(expression);                                                   \
-    }                                                                         \
-  };                                                                          \
+#define LOGICAL(Name, stem, expression)                  \
+  struct Name : Op {                                     \
+    static constexpr unsigned kTypes = kNumbers | kBool; \
+    template <class T>                                   \
+    static T apply(T a, T b) {                           \
+      const bool p = a != T(0), q = b != T(0);           \
+      return T(expression);                              \
+    }                                                    \
+  };                                                     \
   HOST_BINARY(stem, Name)
-LOGICAL(LogicalAnd, "logicalAND", p & q);
+LOGICAL(LogicalAnd, "logicalAND", p& q);
 LOGICAL(LogicalOr, "logicalOR", p | q);
 LOGICAL(LogicalNand, "logicalNAND", !(p & q));
 LOGICAL(LogicalNor, "logicalNOR", !(p | q));
@@ -387,17 +415,17 @@ LOGICAL(LogicalXnor, "logicalXNOR", p == q);
 
 // Integers only (D): Bool fails an assertion (U). Shift counts are taken modulo the bit width, the
 // right shift is arithmetic for signed types (U).
-#define BITWISE(Name, stem, expression)                                       \
-  struct Name : Op {                                                          \
-    static constexpr unsigned kTypes = kIntegers;                             \
-    template <class T>                                                        \
-    static T apply(T a, T b) {                                                \
-      [[maybe_unused]] constexpr int width = sizeof(T) * 8;                   \
-      return T(expression);                                                   \
-    }                                                                         \
-  };                                                                          \
+#define BITWISE(Name, stem, expression)                     \
+  struct Name : Op {                                        \
+    static constexpr unsigned kTypes = kIntegers;           \
+    template <class T>                                      \
+    static T apply(T a, T b) {                              \
+      [[maybe_unused]] constexpr int width = sizeof(T) * 8; \
+      return T(expression);                                 \
+    }                                                       \
+  };                                                        \
   HOST_BINARY(stem, Name)
-BITWISE(BitwiseAnd, "bitwiseAND", a & b);
+BITWISE(BitwiseAnd, "bitwiseAND", a& b);
 BITWISE(BitwiseOr, "bitwiseOR", a | b);
 BITWISE(BitwiseXor, "bitwiseXOR", a ^ b);
 BITWISE(LeftShift, "bitwiseLeftShift", Wrapping<T>(a) << (b & T(width - 1)));
@@ -430,8 +458,8 @@ id select(Graph* self, id predicate, id a, id b, id) {
   });
   return self->elementwise(method, {p, data[0], data[1]}, type, std::move(operation));
 }
-HOST_METHOD(MPSGraph, "selectWithPredicateTensor:truePredicateTensor:falsePredicateTensor:name:",
-            select);
+HOST_METHOD(MPSGraph,
+            "selectWithPredicateTensor:truePredicateTensor:falsePredicateTensor:name:", select);
 
 // min(max(x, low), high) with operands broadcast (D); NaN and low > high are open (? [T9]): here
 // the composition of the plain methods.
@@ -457,9 +485,12 @@ void cast_elements(const void* const* in, void* out, long n) {
   const From* __restrict x = static_cast<const From*>(in[0]);
   To* __restrict y = static_cast<To*>(out);
   for (long i = 0; i < n; ++i) {
-    if constexpr (kToBool) y[i] = x[i] != From(0);
-    else if constexpr (is_float<From> && !is_float<To>) y[i] = saturate<To>(x[i]);
-    else y[i] = To(x[i]);
+    if constexpr (kToBool)
+      y[i] = x[i] != From(0);
+    else if constexpr (is_float<From> && !is_float<To>)
+      y[i] = saturate<To>(x[i]);
+    else
+      y[i] = To(x[i]);
   }
 }
 

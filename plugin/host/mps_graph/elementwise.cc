@@ -119,8 +119,7 @@ void ElementwiseChain::load(const Value& value, Block& block) const {
     if (!block.new_row) return;
     char* raw = block.scratch + value.raw_at;
     const long fill = std::min(kBlock, loops_.back());
-    dispatch_bits(value.type,
-                  [&]<class T>(TypeOf<T>) { repeat<T>(block.source, raw, fill); });
+    dispatch_bits(value.type, [&]<class T>(TypeOf<T>) { repeat<T>(block.source, raw, fill); });
     block.raw[index] = raw;
     if (value.need_float) widen(value.type, raw, widened, fill);
   } else {
@@ -160,7 +159,12 @@ void ElementwiseChain::run_range(const std::vector<const char*>& inputs,
   thread_local std::vector<char> scratch;
   if (scratch.size() < scratch_bytes_ + 64) scratch.resize(scratch_bytes_ + 64);
   Block block{scratch.data() + (64 - reinterpret_cast<uintptr_t>(scratch.data()) % 64) % 64,
-              0, true, nullptr, {}, {}, {}};
+              0,
+              true,
+              nullptr,
+              {},
+              {},
+              {}};
   block.raw.resize(values_.size());
   block.widened.resize(values_.size());
   block.destination.assign(values_.size(), nullptr);

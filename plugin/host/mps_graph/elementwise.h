@@ -27,8 +27,8 @@ class ElementwiseChain {
     std::vector<long> strides;  // inputs: one per loop, 0 where the operand repeats
     Shape shape;                // inputs
     int input = -1, output = -1;
-    bool need_raw = false;    // somebody reads it in its own type
-    bool need_float = false;  // somebody reads it widened to float32
+    bool need_raw = false;            // somebody reads it in its own type
+    bool need_float = false;          // somebody reads it widened to float32
     size_t raw_at = 0, float_at = 0;  // places of its blocks in the scratch memory
   };
   struct Step {

@@ -56,8 +56,7 @@ Executable::Executable(Graph* g, const std::vector<Tensor*>& feed_list,
   for (size_t i = 0; i < feeds.size(); ++i) {
     if (types[i].dtype == feeds[i]->type.dtype && types[i].shape == feeds[i]->type.shape) continue;
     abort_like_apple("compile: feed " + describe(types[i].shape, types[i].dtype) +
-                     " for a placeholder " +
-                     describe(feeds[i]->type.shape, feeds[i]->type.dtype));
+                     " for a placeholder " + describe(feeds[i]->type.shape, feeds[i]->type.dtype));
   }
   check_feeds();
   check_targets();
@@ -111,8 +110,7 @@ std::vector<const Node*> Executable::reachable_nodes() const {
       for (long extent : output->type.shape) {
         if (extent < 0) abort_like_apple("Error: NDArray dimension length > INT_MAX");
         if (extent == 0) {
-          abort_like_apple(node->name + ": " +
-                           describe(output->type.shape, output->type.dtype) +
+          abort_like_apple(node->name + ": " + describe(output->type.shape, output->type.dtype) +
                            " has no elements. Error: device may not be nil / object cannot be nil");
         }
       }
@@ -275,10 +273,14 @@ struct Executable::Memory {
 
   char* operator[](const Place& place) const {
     switch (place.where) {
-      case Place::Where::Feed: return feeds[place.index];
-      case Place::Where::Target: return targets[place.index];
-      case Place::Where::Arena: return arena + place.index;
-      case Place::Where::Constant: break;
+      case Place::Where::Feed:
+        return feeds[place.index];
+      case Place::Where::Target:
+        return targets[place.index];
+      case Place::Where::Arena:
+        return arena + place.index;
+      case Place::Where::Constant:
+        break;
     }
     return const_cast<char*>(executable->constants_[place.index].data());
   }
@@ -328,8 +330,8 @@ HOST_CLASS(MPSGraphExecutable, MPSGraphObject);
 
 HOST_INIT(MPSGraphCompilationDescriptor, "init",
           []() -> id { return make<CompilationDescriptor>(); });
-HOST_METHOD(MPSGraphCompilationDescriptor, "setOptimizationLevel:",
-            [](CompilationDescriptor* self, uint64_t level) -> void {
+HOST_METHOD(MPSGraphCompilationDescriptor,
+            "setOptimizationLevel:", [](CompilationDescriptor* self, uint64_t level) -> void {
               self->optimization_level = level;
             });
 HOST_METHOD(MPSGraphCompilationDescriptor, "setWaitForCompilationCompletion:",
@@ -381,7 +383,7 @@ HOST_METHOD(MPSGraphExecutable, "targetTensors", [](Executable* self) -> id {
 
 // The tensor data of one side, checked against the compiled types.
 static std::vector<TensorData*> bind_data(const char* side, id array,
-                                     const std::vector<Tensor*>& tensors) {
+                                          const std::vector<Tensor*>& tensors) {
   auto* list = as<Array>(array, side);
   const size_t count = list ? list->items.size() : 0;
   if (count != tensors.size()) {
@@ -451,10 +453,8 @@ static id encode(Executable* self, id command_buffer, id inputs, id results, id 
     resources.push_back(data->buffer);
   }
   to->maybe_commit_and_continue();
-  to->root->append({self->label,
-                    [self, feed_pointers, result_pointers] {
-                      self->run(feed_pointers, result_pointers);
-                    }},
+  to->root->append({self->label, [self, feed_pointers,
+                                  result_pointers] { self->run(feed_pointers, result_pointers); }},
                    resources);
   return results;
 }

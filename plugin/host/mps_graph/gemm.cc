@@ -1,5 +1,6 @@
 // Packed GEMM in the manner of Goto: panels of A and B are copied into the order in which the
-// micro-kernel reads them, widened to float32 on the way; the kernel keeps a tile of C in registers.
+// micro-kernel reads them, widened to float32 on the way; the kernel keeps a tile of C in
+// registers.
 #include "plugin/host/mps_graph/gemm.h"
 
 #include <algorithm>
@@ -33,32 +34,32 @@ struct Tile {
 };
 
 // One body for all instruction sets: V is a vector of floats, `madd` the fused operation.
-#define MICRO_KERNEL(name, attributes, V, kTileRows, kVectors, broadcast, madd)                  \
-  attributes void name(long k, const float* a, const float* b, float* c, long stride,            \
-                       bool first) {                                                             \
-    constexpr long kLanes = sizeof(V) / sizeof(float);                                           \
-    V sum[kTileRows][kVectors] = {};                                                             \
-    for (long p = 0; p < k; ++p, a += kTileRows, b += kVectors * kLanes) {                       \
-      V column[kVectors];                                                                        \
-      _Pragma("GCC unroll 4") for (long v = 0; v < kVectors; ++v) {                              \
-        __builtin_memcpy(&column[v], b + v * kLanes, sizeof(V));                                 \
-      }                                                                                          \
-      _Pragma("GCC unroll 16") for (long i = 0; i < kTileRows; ++i) {                            \
-        const V row = broadcast(a[i]);                                                           \
-        _Pragma("GCC unroll 4") for (long v = 0; v < kVectors; ++v) {                            \
-          sum[i][v] = madd(row, column[v], sum[i][v]);                                           \
-        }                                                                                        \
-      }                                                                                          \
-    }                                                                                            \
-    _Pragma("GCC unroll 16") for (long i = 0; i < kTileRows; ++i) {                              \
-      _Pragma("GCC unroll 4") for (long v = 0; v < kVectors; ++v) {                              \
-        float* to = c + i * stride + v * kLanes;                                                 \
-        V old = {};                                                                              \
-        if (!first) __builtin_memcpy(&old, to, sizeof(V));                                       \
-        old += sum[i][v];                                                                        \
-        __builtin_memcpy(to, &old, sizeof(V));                                                   \
-      }                                                                                          \
-    }                                                                                            \
+#define MICRO_KERNEL(name, attributes, V, kTileRows, kVectors, broadcast, madd)       \
+  attributes void name(long k, const float* a, const float* b, float* c, long stride, \
+                       bool first) {                                                  \
+    constexpr long kLanes = sizeof(V) / sizeof(float);                                \
+    V sum[kTileRows][kVectors] = {};                                                  \
+    for (long p = 0; p < k; ++p, a += kTileRows, b += kVectors * kLanes) {            \
+      V column[kVectors];                                                             \
+      _Pragma("GCC unroll 4") for (long v = 0; v < kVectors; ++v) {                   \
+        __builtin_memcpy(&column[v], b + v * kLanes, sizeof(V));                      \
+      }                                                                               \
+      _Pragma("GCC unroll 16") for (long i = 0; i < kTileRows; ++i) {                 \
+        const V row = broadcast(a[i]);                                                \
+        _Pragma("GCC unroll 4") for (long v = 0; v < kVectors; ++v) {                 \
+          sum[i][v] = madd(row, column[v], sum[i][v]);                                \
+        }                                                                             \
+      }                                                                               \
+    }                                                                                 \
+    _Pragma("GCC unroll 16") for (long i = 0; i < kTileRows; ++i) {                   \
+      _Pragma("GCC unroll 4") for (long v = 0; v < kVectors; ++v) {                   \
+        float* to = c + i * stride + v * kLanes;                                      \
+        V old = {};                                                                   \
+        if (!first) __builtin_memcpy(&old, to, sizeof(V));                            \
+        old += sum[i][v];                                                             \
+        __builtin_memcpy(to, &old, sizeof(V));                                        \
+      }                                                                               \
+    }                                                                                 \
   }
 
 using Vector4 = float __attribute__((vector_size(16)));
@@ -120,7 +121,8 @@ void pack(const T* from, long line_stride, long depth_stride, long lines, long d
           const T* source = x + s * line_step;
           if (line_step == 1 && used == strip) {
             for (long p = 0; p < depth_count; ++p) {
-              for (long l = 0; l < strip; ++l) y[p * strip + l] = to_float(source[p * depth_step + l]);
+              for (long l = 0; l < strip; ++l)
+                y[p * strip + l] = to_float(source[p * depth_step + l]);
             }
             continue;
           }

@@ -146,16 +146,16 @@ void require_same_type(const std::vector<Tensor*>& tensors, const char* method) 
 
 void require_floating(const Tensor* tensor, const char* method) {
   if (is_floating(tensor->type.dtype)) return;
-  abort_inference(method, std::string("operand must be floating point, got ") +
-                              type_name(tensor->type.dtype));
+  abort_inference(
+      method, std::string("operand must be floating point, got ") + type_name(tensor->type.dtype));
 }
 
 long require_axis(long axis, size_t rank, const char* method) {
   const long resolved = resolve_axis(axis, rank);
   if (resolved < 0) {
-    abort_inference(method, "invalid axis: " + std::to_string(axis) +
-                                ", axis must be in range -rank <= axis < rank, rank = " +
-                                std::to_string(rank));
+    abort_inference(
+        method, "invalid axis: " + std::to_string(axis) +
+                    ", axis must be in range -rank <= axis < rank, rank = " + std::to_string(rank));
   }
   return resolved;
 }
@@ -277,8 +277,8 @@ HOST_METHOD(MPSGraph, "placeholderWithShape:name:", [](Graph* self, id shape, id
 });
 
 // One value. The shape is taken to be @[]; whether Apple reports @[] or @[@1] is open. ? [T1]
-HOST_METHOD(MPSGraph, "constantWithScalar:dataType:",
-            [](Graph* self, double value, DataType type) -> id {
+HOST_METHOD(MPSGraph,
+            "constantWithScalar:dataType:", [](Graph* self, double value, DataType type) -> id {
               return self->scalar(value, {}, type);
             });
 // The value repeated over `shape`. D

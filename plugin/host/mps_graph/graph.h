@@ -77,8 +77,8 @@ struct Node {
   // straight from a feed, it may encode nothing on a Mac.
   bool is_view = false;
   bool swaps_last_axes = false;  // a transpose that a matrix product can absorb
-  std::string compile_error;  // Apple builds this node, and aborts when it is compiled
-  size_t order = 0;           // position in the graph, a topological order
+  std::string compile_error;     // Apple builds this node, and aborts when it is compiled
+  size_t order = 0;              // position in the graph, a topological order
 };
 
 struct Graph : Object {

@@ -148,9 +148,9 @@ Tensor* add_binary(Graph* graph, const char* method, id a, id b) {
 }  // namespace host
 
 // Registers a method of the form <stem>WithTensor:name:, or the binary form.
-#define HOST_UNARY(stem, O)                                                      \
+#define HOST_UNARY(stem, O)                                                        \
   HOST_METHOD(MPSGraph, stem "WithTensor:name:", [](Graph* self, id x, id) -> id { \
-    return add_unary<O>(self, stem, x);                                          \
+    return add_unary<O>(self, stem, x);                                            \
   })
 #define HOST_BINARY(stem, O)                                            \
   HOST_METHOD(MPSGraph, stem "WithPrimaryTensor:secondaryTensor:name:", \

@@ -8,9 +8,7 @@
 
 namespace host::math {
 
-inline float abs(float x) {
-  return std::bit_cast<float>(std::bit_cast<uint32_t>(x) & 0x7fffffffu);
-}
+inline float abs(float x) { return std::bit_cast<float>(std::bit_cast<uint32_t>(x) & 0x7fffffffu); }
 inline float copysign(float x, float sign) {
   return std::bit_cast<float>((std::bit_cast<uint32_t>(x) & 0x7fffffffu) |
                               (std::bit_cast<uint32_t>(sign) & 0x80000000u));

@@ -71,12 +71,11 @@ id matmul(Graph* self, id a, id b, id) {
   if (left.size() < 2 || right.size() < 2) abort_inference(method, "rank below 2");
   const long m = left[left.size() - 2], k = left.back(), n = right.back();
   if (right[right.size() - 2] != k) {
-    abort_inference(method, "inner extents differ: " +
-                                describe(left, operands[0]->type.dtype) + " and " +
-                                describe(right, operands[1]->type.dtype));
+    abort_inference(method, "inner extents differ: " + describe(left, operands[0]->type.dtype) +
+                                " and " + describe(right, operands[1]->type.dtype));
   }
-  Shape batch = broadcast_extents({left.begin(), left.end() - 2}, {right.begin(), right.end() - 2},
-                                  method);
+  Shape batch =
+      broadcast_extents({left.begin(), left.end() - 2}, {right.begin(), right.end() - 2}, method);
   Product product{m, n, k, false, false, batch_offsets(left, batch), batch_offsets(right, batch)};
   const Operand x = fold_transpose(operands[0]), y = fold_transpose(operands[1]);
   product.a_transposed = x.transposed;

@@ -1,7 +1,7 @@
 // MPSGraphReductionOps. Every reduction keeps its axes, with extent 1 (M). `axes` is a set,
 // negatives count from the end, nil means all axes and @[] none (M); an axis outside the rank
-// aborts. Results have the operand's type, of arg forms Int32 (M). Float16 and bfloat16 accumulate in
-// float32; the order of summation is not specified, here it is fixed and independent of threads.
+// aborts. Results have the operand's type, of arg forms Int32 (M). Float16 and bfloat16 accumulate
+// in float32; the order of summation is not specified, here it is fixed and independent of threads.
 #include <algorithm>
 
 #include "plugin/host/mps_graph/kernels.h"
@@ -53,22 +53,32 @@ using Wrapping = std::make_unsigned_t<decltype(T() + T())>;
 
 struct Sum {
   template <class T>
-  static T neutral() { return T(0); }
+  static T neutral() {
+    return T(0);
+  }
   template <class T>
-  static T first(T x) { return x; }
+  static T first(T x) {
+    return x;
+  }
   template <class T>
   static T step(T a, T x) {
-    if constexpr (std::is_same_v<T, float>) return a + x;
-    else return T(Wrapping<T>(a) + Wrapping<T>(x));
+    if constexpr (std::is_same_v<T, float>)
+      return a + x;
+    else
+      return T(Wrapping<T>(a) + Wrapping<T>(x));
   }
 };
 struct Product : Sum {
   template <class T>
-  static T neutral() { return T(1); }
+  static T neutral() {
+    return T(1);
+  }
   template <class T>
   static T step(T a, T x) {
-    if constexpr (std::is_same_v<T, float>) return a * x;
-    else return T(Wrapping<T>(a) * Wrapping<T>(x));
+    if constexpr (std::is_same_v<T, float>)
+      return a * x;
+    else
+      return T(Wrapping<T>(a) * Wrapping<T>(x));
   }
 };
 // NaN is skipped; only NaN gives -inf (of the minimum +inf). M
@@ -84,7 +94,9 @@ struct Extreme : Sum {
     }
   }
   template <class T>
-  static T step(T a, T x) { return (kLargest ? x > a : x < a) ? x : a; }
+  static T step(T a, T x) {
+    return (kLargest ? x > a : x < a) ? x : a;
+  }
 };
 // NaN as soon as one is met. M
 template <bool kLargest>
@@ -98,22 +110,32 @@ struct ExtremeNan : Extreme<kLargest> {
 // Logical, in the operand's type; NaN counts as non-zero. M (for integers below macOS 27 ? [T13])
 struct And : Sum {
   template <class T>
-  static T neutral() { return T(1); }
+  static T neutral() {
+    return T(1);
+  }
   template <class T>
-  static T first(T x) { return T(x != T(0)); }
+  static T first(T x) {
+    return T(x != T(0));
+  }
   template <class T>
-  static T step(T a, T x) { return T(a != T(0) && x != T(0)); }
+  static T step(T a, T x) {
+    return T(a != T(0) && x != T(0));
+  }
 };
 struct Or : And {
   template <class T>
-  static T neutral() { return T(0); }
+  static T neutral() {
+    return T(0);
+  }
   template <class T>
-  static T step(T a, T x) { return T(a != T(0) || x != T(0)); }
+  static T step(T a, T x) {
+    return T(a != T(0) || x != T(0));
+  }
 };
 
 // ---- loops -----------------------------------------------------------------------------------
 
-constexpr long kLanes = 32;     // independent accumulators of a contiguous run
+constexpr long kLanes = 32;      // independent accumulators of a contiguous run
 constexpr long kSegment = 4096;  // elements summed before they join the total: keeps errors small
 
 template <class R, class T>
@@ -154,8 +176,8 @@ const A* fetch(const S* source, long n, std::vector<A>& scratch) {
     return source;
   } else {
     if (long(scratch.size()) < n) scratch.resize(n);
-    widen(std::is_same_v<S, Half> ? DataType::Float16 : DataType::BFloat16, source,
-          scratch.data(), n);
+    widen(std::is_same_v<S, Half> ? DataType::Float16 : DataType::BFloat16, source, scratch.data(),
+          n);
     return scratch.data();
   }
 }
@@ -202,8 +224,8 @@ void reduce_inner(const Layout& layout, const S* x, Store&& store) {
 // The innermost axis is kept: whole rows are accumulated side by side.
 template <class R, class S, class A, class Store>
 void reduce_outer(const Layout& layout, const S* x, Store&& store) {
-  constexpr long kColumns = 2048;   // accumulators of one task: they stay in the cache
-  constexpr long kRows = 256;       // rows summed before they join the total
+  constexpr long kColumns = 2048;  // accumulators of one task: they stay in the cache
+  constexpr long kRows = 256;      // rows summed before they join the total
   const long inner = layout.kept.back().extent;
   const long column_blocks = (inner + kColumns - 1) / kColumns;
   const std::vector<Layout::Loop> outer(layout.kept.begin(), layout.kept.end() - 1);
@@ -245,13 +267,17 @@ void reduce(const View& in, const View& out, const std::vector<long>& axes, F fi
       S* to = out.as<S>();
       const auto store = [&](long i, A value) {
         const A result = stored(finish(value, layout.count));
-        if constexpr (std::is_same_v<A, S>) to[i] = result;
-        else from_float(result, to[i]);
+        if constexpr (std::is_same_v<A, S>)
+          to[i] = result;
+        else
+          from_float(result, to[i]);
       };
       if (layout.reduced.empty()) {
         for (long i = 0; i < in.count(); ++i) {
-          if constexpr (std::is_same_v<A, S>) store(i, R::first(in.as<S>()[i]));
-          else store(i, R::first(to_float(in.as<S>()[i])));
+          if constexpr (std::is_same_v<A, S>)
+            store(i, R::first(in.as<S>()[i]));
+          else
+            store(i, R::first(to_float(in.as<S>()[i])));
         }
       } else if (layout.kept.empty() || layout.reduced.back().stride == 1) {
         reduce_inner<R, S, A>(layout, in.as<S>(), store);
@@ -264,13 +290,17 @@ void reduce(const View& in, const View& out, const std::vector<long>& axes, F fi
 
 struct Keep {
   template <class A>
-  A operator()(A total, long) const { return total; }
+  A operator()(A total, long) const {
+    return total;
+  }
 };
 struct Divide {  // integer quotients are truncated. M
   template <class A>
   A operator()(A total, long count) const {
-    if constexpr (std::is_same_v<A, float>) return total / float(count);
-    else return A(std::conditional_t<std::is_signed_v<A>, int64_t, uint64_t>(total) / count);
+    if constexpr (std::is_same_v<A, float>)
+      return total / float(count);
+    else
+      return A(std::conditional_t<std::is_signed_v<A>, int64_t, uint64_t>(total) / count);
   }
 };
 
@@ -302,15 +332,14 @@ std::vector<long> axes_of(id x, long axis, const char* method) {
   return {require_axis(axis, operand(x, method)->type.shape.size(), method)};
 }
 
-#define REDUCTION(stem, types, ...)                                                           \
+#define REDUCTION(stem, types, ...)                                                              \
   HOST_METHOD(MPSGraph, stem "WithTensor:axes:name:", [](Graph* self, id x, id axes, id) -> id { \
-    return add_reduction<__VA_ARGS__>(self, stem, types, x, axes_of(x, axes, stem));          \
-  });                                                                                         \
-  HOST_METHOD(MPSGraph, stem "WithTensor:axis:name:",                                         \
-              [](Graph* self, id x, NSInteger axis, id) -> id {                               \
-                return add_reduction<__VA_ARGS__>(self, stem, types, x,                       \
-                                                  axes_of(x, long(axis), stem));              \
-              })
+    return add_reduction<__VA_ARGS__>(self, stem, types, x, axes_of(x, axes, stem));             \
+  });                                                                                            \
+  HOST_METHOD(                                                                                   \
+      MPSGraph, stem "WithTensor:axis:name:", [](Graph* self, id x, NSInteger axis, id) -> id {  \
+        return add_reduction<__VA_ARGS__>(self, stem, types, x, axes_of(x, long(axis), stem));   \
+      })
 REDUCTION("reductionSum", kNumbers, Sum);  // NaN passes through. M
 REDUCTION("reductionProduct", kNumbers, Product);
 REDUCTION("reductionMaximum", kNumbers | kBool, Extreme<true>);
@@ -332,13 +361,13 @@ id add_logical(Graph* self, const char* method, id x, const std::vector<long>& a
   }
   return add_reduction<R>(self, method, kNumbers | kBool, x, axes);
 }
-#define LOGICAL_REDUCTION(stem, R)                                                            \
+#define LOGICAL_REDUCTION(stem, R)                                                               \
   HOST_METHOD(MPSGraph, stem "WithTensor:axes:name:", [](Graph* self, id x, id axes, id) -> id { \
-    return add_logical<R>(self, stem, x, axes_of(x, axes, stem));                             \
-  });                                                                                         \
-  HOST_METHOD(MPSGraph, stem "WithTensor:axis:name:",                                         \
-              [](Graph* self, id x, NSInteger axis, id) -> id {                               \
-                return add_logical<R>(self, stem, x, axes_of(x, long(axis), stem));           \
+    return add_logical<R>(self, stem, x, axes_of(x, axes, stem));                                \
+  });                                                                                            \
+  HOST_METHOD(MPSGraph,                                                                          \
+              stem "WithTensor:axis:name:", [](Graph* self, id x, NSInteger axis, id) -> id {    \
+                return add_logical<R>(self, stem, x, axes_of(x, long(axis), stem));              \
               })
 LOGICAL_REDUCTION("reductionAnd", And);
 LOGICAL_REDUCTION("reductionOr", Or);
@@ -419,8 +448,7 @@ HOST_METHOD(MPSGraph, "varianceOfTensor:axes:name:", [](Graph* self, id x, id ax
 });
 HOST_METHOD(MPSGraph, "varianceOfTensor:meanTensor:axes:name:",
             [](Graph* self, id x, id mean, id axes, id) -> id {
-              return add_variance(self, x, operand(mean, "variance"),
-                                  axes_of(x, axes, "variance"));
+              return add_variance(self, x, operand(mean, "variance"), axes_of(x, axes, "variance"));
             });
 
 // ---- arg reductions --------------------------------------------------------------------------
@@ -464,9 +492,8 @@ id add_arg(Graph* self, const char* method, id x, NSInteger axis) {
   const long along = require_axis(axis, tensor->type.shape.size(), method);
   Type result = reduced_type(tensor->type, {along});
   result.dtype = DataType::Int32;
-  return self->add(method, {tensor}, std::move(result), [along](Views in, Views out) {
-    arg_extreme<kLargest>(in[0], out[0], along);
-  });
+  return self->add(method, {tensor}, std::move(result),
+                   [along](Views in, Views out) { arg_extreme<kLargest>(in[0], out[0], along); });
 }
 HOST_METHOD(MPSGraph, "reductionArgMaximumWithTensor:axis:name:",
             [](Graph* self, id x, NSInteger axis, id) -> id {

@@ -1,6 +1,6 @@
 // MPSGraphTensorShapeOps that keep all elements: reshape, transpose, concat, stack, split, tile...
-// All of it moves bits: denormals and NaN payloads stay. "Fed" forms take a constant tensor and then
-// are the literal form; a placeholder crashes on a Mac and aborts here (M).
+// All of it moves bits: denormals and NaN payloads stay. "Fed" forms take a constant tensor and
+// then are the literal form; a placeholder crashes on a Mac and aborts here (M).
 #include <algorithm>
 #include <numeric>
 
@@ -36,8 +36,8 @@ id reshape(Graph* self, id x, Shape shape) {
 HOST_METHOD(MPSGraph, "reshapeTensor:withShape:name:", [](Graph* self, id x, id shape, id) -> id {
   return reshape(self, x, numbers(shape));
 });
-HOST_METHOD(MPSGraph, "reshapeTensor:withShapeTensor:name:",
-            [](Graph* self, id x, id shape, id) -> id {
+HOST_METHOD(MPSGraph,
+            "reshapeTensor:withShapeTensor:name:", [](Graph* self, id x, id shape, id) -> id {
               return reshape(self, x, constant_values(operand(shape, "reshape"), "reshape"));
             });
 
@@ -50,8 +50,8 @@ id squeeze(Graph* self, id x, const std::vector<long>& axes) {
     if (!std::binary_search(axes.begin(), axes.end(), long(i))) {
       shape.push_back(extent);
     } else if (extent != 1) {
-      abort_inference("squeeze", "axis " + std::to_string(i) + " has extent " +
-                                     std::to_string(extent));
+      abort_inference("squeeze",
+                      "axis " + std::to_string(i) + " has extent " + std::to_string(extent));
     }
   }
   return self->alias("squeeze", tensor, std::move(shape));
@@ -90,8 +90,8 @@ id expand_dims(Graph* self, id x, const std::vector<long>& axes) {
   }
   return self->alias("expandDims", tensor, std::move(shape));
 }
-HOST_METHOD(MPSGraph, "expandDimsOfTensor:axis:name:",
-            [](Graph* self, id x, NSInteger axis, id) -> id {
+HOST_METHOD(MPSGraph,
+            "expandDimsOfTensor:axis:name:", [](Graph* self, id x, NSInteger axis, id) -> id {
               return expand_dims(self, x, {long(axis)});
             });
 HOST_METHOD(MPSGraph, "expandDimsOfTensor:axes:name:", [](Graph* self, id x, id axes, id) -> id {
@@ -197,8 +197,8 @@ id broadcast(Graph* self, id x, Shape shape) {
 HOST_METHOD(MPSGraph, "broadcastTensor:toShape:name:", [](Graph* self, id x, id shape, id) -> id {
   return broadcast(self, x, numbers(shape));
 });
-HOST_METHOD(MPSGraph, "broadcastTensor:toShapeTensor:name:",
-            [](Graph* self, id x, id shape, id) -> id {
+HOST_METHOD(MPSGraph,
+            "broadcastTensor:toShapeTensor:name:", [](Graph* self, id x, id shape, id) -> id {
               return broadcast(self, x, constant_values(operand(shape, "broadcast"), "broadcast"));
             });
 
@@ -245,14 +245,15 @@ id reverse(Graph* self, id x, id axes, id) {
   });
 }
 HOST_METHOD(MPSGraph, "reverseTensor:axes:name:", reverse);
-HOST_METHOD(MPSGraph, "reverseTensor:name:",
-            [](Graph* self, id x, id) -> id { return reverse(self, x, nullptr, nullptr); });
+HOST_METHOD(MPSGraph, "reverseTensor:name:", [](Graph* self, id x, id) -> id {
+  return reverse(self, x, nullptr, nullptr);
+});
 
 // ---- joining and splitting -------------------------------------------------------------------
 
 // Joins along an axis. No broadcasting, all other extents are equal (M), one type. With
-// `interleave` element at position i of tensor c of n goes to i * n + c, all extents being equal (M).
-// An empty array gives a float32 tensor without a shape (M).
+// `interleave` element at position i of tensor c of n goes to i * n + c, all extents being equal
+// (M). An empty array gives a float32 tensor without a shape (M).
 id concat(Graph* self, id tensors, NSInteger dimension, bool interleave) {
   const std::vector<Tensor*> list = operands(tensors, "concat");
   if (list.empty()) {
@@ -397,14 +398,15 @@ id coordinate(Graph* self, NSInteger axis, Shape shape) {
   if (along < 0) {
     abort_inference("mps.get_coordinates", "op invalid axis: " + std::to_string(axis) + ".");
   }
-  return self->add("coordinate", {}, {DataType::Int32, std::move(shape)}, [along](Views, Views out) {
-    const Shape& shape = out[0].shape();
-    const long extent = shape[along], inner = strides_of(shape)[along];
-    int32_t* to = out[0].as<int32_t>();
-    for (long i = 0; i < out[0].count(); i += inner) {
-      std::fill_n(to + i, inner, int32_t(i / inner % extent));
-    }
-  });
+  return self->add("coordinate", {}, {DataType::Int32, std::move(shape)},
+                   [along](Views, Views out) {
+                     const Shape& shape = out[0].shape();
+                     const long extent = shape[along], inner = strides_of(shape)[along];
+                     int32_t* to = out[0].as<int32_t>();
+                     for (long i = 0; i < out[0].count(); i += inner) {
+                       std::fill_n(to + i, inner, int32_t(i / inner % extent));
+                     }
+                   });
 }
 HOST_METHOD(MPSGraph, "coordinateAlongAxis:withShape:name:",
             [](Graph* self, NSInteger axis, id shape, id) -> id {
@@ -425,10 +427,9 @@ HOST_METHOD(MPSGraph, "coordinateAlongAxisTensor:withShape:name:", coordinate_of
 // Int32 of rank 1: the shape. M
 id shape_of(Graph* self, id x, id) {
   const Shape shape = operand(x, "shapeOf")->type.shape;
-  return self->add("shapeOf", {}, {DataType::Int32, {long(shape.size())}},
-                   [shape](Views, Views out) {
-                     std::copy(shape.begin(), shape.end(), out[0].as<int32_t>());
-                   });
+  return self->add(
+      "shapeOf", {}, {DataType::Int32, {long(shape.size())}},
+      [shape](Views, Views out) { std::copy(shape.begin(), shape.end(), out[0].as<int32_t>()); });
 }
 HOST_METHOD(MPSGraph, "shapeOfTensor:name:", shape_of);
 

@@ -1,6 +1,6 @@
-// Slices and their updates. The rules for starts, ends and strides are TensorFlow's: negatives count
-// from the end, ends are clamped, negative strides walk backwards, stride 0 aborts; an empty result
-// builds and aborts when it runs (M). Masks are bit sets, bit i for axis i (D).
+// Slices and their updates. The rules for starts, ends and strides are TensorFlow's: negatives
+// count from the end, ends are clamped, negative strides walk backwards, stride 0 aborts; an empty
+// result builds and aborts when it runs (M). Masks are bit sets, bit i for axis i (D).
 #include "plugin/host/mps_graph/kernels.h"
 #include "plugin/host/mps_graph/strided_copy.h"
 
@@ -13,14 +13,14 @@ struct Masks {
 
 // The region of a tensor that a slice addresses.
 struct Region {
-  Shape shape;    // all axes
-  Shape strides;  // in elements of the whole tensor
+  Shape shape;     // all axes
+  Shape strides;   // in elements of the whole tensor
   Shape squeezed;  // the shape without squeezed axes
   long first = 0;  // offset in elements
 };
 
-Region make_region(const Shape& shape, const Shape& starts, const Shape& ends,
-                   const Shape& steps, const Masks& masks) {
+Region make_region(const Shape& shape, const Shape& starts, const Shape& ends, const Shape& steps,
+                   const Masks& masks) {
   const size_t rank = shape.size();
   if (starts.size() != rank || ends.size() != rank || steps.size() != rank) {
     abort_inference("mps.strided_slice", "starts, ends and strides must be as long as the rank");
@@ -52,14 +52,12 @@ Region make_region(const Shape& shape, const Shape& starts, const Shape& ends,
 }
 
 Tensor* add_slice(Graph* self, Tensor* tensor, const Region& region) {
-  Tensor* result = self->add("slice", {tensor}, {tensor->type.dtype, region.squeezed},
-                             [region](Views in, Views out) {
-                               const DataType type = out[0].type->dtype;
-                               strided_copy(type, region.shape,
-                                            in[0].data + region.first * long(size_of(type)),
-                                            region.strides, out[0].data,
-                                            strides_of(region.shape));
-                             });
+  Tensor* result = self->add(
+      "slice", {tensor}, {tensor->type.dtype, region.squeezed}, [region](Views in, Views out) {
+        const DataType type = out[0].type->dtype;
+        strided_copy(type, region.shape, in[0].data + region.first * long(size_of(type)),
+                     region.strides, out[0].data, strides_of(region.shape));
+      });
   result->node->is_view = true;
   return result;
 }
@@ -68,8 +66,8 @@ id slice(Graph* self, id x, id starts, id ends, id strides, uint32_t start_mask,
          uint32_t squeeze_mask, id) {
   Tensor* tensor = operand(x, "slice");
   return add_slice(self, tensor,
-                   make_region(tensor->type.shape, numbers(starts), numbers(ends),
-                               numbers(strides), {start_mask, end_mask, squeeze_mask}));
+                   make_region(tensor->type.shape, numbers(starts), numbers(ends), numbers(strides),
+                               {start_mask, end_mask, squeeze_mask}));
 }
 HOST_METHOD(MPSGraph, "sliceTensor:starts:ends:strides:startMask:endMask:squeezeMask:name:", slice);
 HOST_METHOD(MPSGraph, "sliceTensor:starts:ends:strides:name:",

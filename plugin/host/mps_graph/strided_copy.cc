@@ -91,7 +91,8 @@ void copy_loops(std::vector<Loop> loops, const T* from, T* to) {
         x += at * loops[i].from;
         y += at * loops[i].to;
       }
-      bodies == 2 ? copy_transposed(loops[outer], loops.back(), x, y) : copy_run(loops[outer], x, y);
+      bodies == 2 ? copy_transposed(loops[outer], loops.back(), x, y)
+                  : copy_run(loops[outer], x, y);
     }
   });
 }

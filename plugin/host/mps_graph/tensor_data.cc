@@ -37,8 +37,8 @@ TensorData::TensorData(Buffer* b, size_t at, Type t) : buffer(b), offset(at), ty
 TensorData::~TensorData() { objc_release(buffer); }
 
 // The buffer from offset 0, rows packed. D M
-HOST_INIT(MPSGraphTensorData, "initWithMTLBuffer:shape:dataType:",
-          [](id buffer, id shape, DataType type) -> id {
+HOST_INIT(MPSGraphTensorData,
+          "initWithMTLBuffer:shape:dataType:", [](id buffer, id shape, DataType type) -> id {
             return make<TensorData>(as<Buffer>(buffer, "initWithMTLBuffer"), size_t(0),
                                     Type{type, numbers(shape)});
           });
@@ -48,7 +48,8 @@ static id from_array(id array) {
   auto* source = as<NDArray>(array, "initWithMPSNDArray");
   if (!source) abort_like_apple("MPSGraphTensorData: array is nil");
   const size_t row = (source->shape.empty() ? 1 : source->shape.back()) * size_of(source->type);
-  const bool one_row = source->shape.empty() || element_count(source->shape) == source->shape.back();
+  const bool one_row =
+      source->shape.empty() || element_count(source->shape) == source->shape.back();
   if (source->row_bytes != row && !one_row) {
     abort_like_apple("MPSGraphTensorData: rows of the array are padded; set preferPackedRows");
   }

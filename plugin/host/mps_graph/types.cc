@@ -36,20 +36,34 @@ void narrow(DataType to, const float* in, void* out, long n) {
 
 const char* type_name(DataType type) {
   switch (type) {
-    case DataType::Float32: return "f32";
-    case DataType::Float16: return "f16";
-    case DataType::BFloat16: return "bf16";
-    case DataType::ComplexFloat32: return "complex<f32>";
-    case DataType::Int8: return "si8";
-    case DataType::Int16: return "si16";
-    case DataType::Int32: return "si32";
-    case DataType::Int64: return "si64";
-    case DataType::UInt8: return "ui8";
-    case DataType::UInt16: return "ui16";
-    case DataType::UInt32: return "ui32";
-    case DataType::UInt64: return "ui64";
-    case DataType::Bool: return "i1";
-    default: return "invalid";
+    case DataType::Float32:
+      return "f32";
+    case DataType::Float16:
+      return "f16";
+    case DataType::BFloat16:
+      return "bf16";
+    case DataType::ComplexFloat32:
+      return "complex<f32>";
+    case DataType::Int8:
+      return "si8";
+    case DataType::Int16:
+      return "si16";
+    case DataType::Int32:
+      return "si32";
+    case DataType::Int64:
+      return "si64";
+    case DataType::UInt8:
+      return "ui8";
+    case DataType::UInt16:
+      return "ui16";
+    case DataType::UInt32:
+      return "ui32";
+    case DataType::UInt64:
+      return "ui64";
+    case DataType::Bool:
+      return "i1";
+    default:
+      return "invalid";
   }
 }
 

@@ -75,20 +75,33 @@ struct TypeOf {
 template <class F>
 decltype(auto) dispatch(DataType type, F&& f) {
   switch (type) {
-    case DataType::Float32: return f(TypeOf<float>());
-    case DataType::Float16: return f(TypeOf<Half>());
-    case DataType::BFloat16: return f(TypeOf<BFloat>());
-    case DataType::ComplexFloat32: return f(TypeOf<Complex>());
-    case DataType::Int8: return f(TypeOf<int8_t>());
-    case DataType::Int16: return f(TypeOf<int16_t>());
-    case DataType::Int32: return f(TypeOf<int32_t>());
-    case DataType::Int64: return f(TypeOf<int64_t>());
+    case DataType::Float32:
+      return f(TypeOf<float>());
+    case DataType::Float16:
+      return f(TypeOf<Half>());
+    case DataType::BFloat16:
+      return f(TypeOf<BFloat>());
+    case DataType::ComplexFloat32:
+      return f(TypeOf<Complex>());
+    case DataType::Int8:
+      return f(TypeOf<int8_t>());
+    case DataType::Int16:
+      return f(TypeOf<int16_t>());
+    case DataType::Int32:
+      return f(TypeOf<int32_t>());
+    case DataType::Int64:
+      return f(TypeOf<int64_t>());
     case DataType::UInt8:
-    case DataType::Bool: return f(TypeOf<uint8_t>());
-    case DataType::UInt16: return f(TypeOf<uint16_t>());
-    case DataType::UInt32: return f(TypeOf<uint32_t>());
-    case DataType::UInt64: return f(TypeOf<uint64_t>());
-    default: abort_like_apple("unsupported MPSDataType " + std::to_string(uint32_t(type)));
+    case DataType::Bool:
+      return f(TypeOf<uint8_t>());
+    case DataType::UInt16:
+      return f(TypeOf<uint16_t>());
+    case DataType::UInt32:
+      return f(TypeOf<uint32_t>());
+    case DataType::UInt64:
+      return f(TypeOf<uint64_t>());
+    default:
+      abort_like_apple("unsupported MPSDataType " + std::to_string(uint32_t(type)));
   }
 }
 
@@ -96,11 +109,16 @@ decltype(auto) dispatch(DataType type, F&& f) {
 template <class F>
 decltype(auto) dispatch_bits(DataType type, F&& f) {
   switch (size_of(type)) {
-    case 1: return f(TypeOf<uint8_t>());
-    case 2: return f(TypeOf<uint16_t>());
-    case 4: return f(TypeOf<uint32_t>());
-    case 8: return f(TypeOf<uint64_t>());
-    default: abort_like_apple("unsupported MPSDataType " + std::to_string(uint32_t(type)));
+    case 1:
+      return f(TypeOf<uint8_t>());
+    case 2:
+      return f(TypeOf<uint16_t>());
+    case 4:
+      return f(TypeOf<uint32_t>());
+    case 8:
+      return f(TypeOf<uint64_t>());
+    default:
+      abort_like_apple("unsupported MPSDataType " + std::to_string(uint32_t(type)));
   }
 }
 
@@ -116,7 +134,7 @@ inline DataType compute_type(DataType t) { return is_float16(t) ? DataType::Floa
 void widen(DataType from, const void* in, float* out, long n);
 void narrow(DataType to, const float* in, void* out, long n);
 
-const char* type_name(DataType type);  // "f16", "i32", ...
+const char* type_name(DataType type);                     // "f16", "i32", ...
 std::string describe(const Shape& shape, DataType type);  // "tensor<2x256xf16>"
 
 inline long element_count(const Shape& shape) {

@@ -1,0 +1,26 @@
+// Encoders: they collect commands and hand them to their command buffer at endEncoding.
+#pragma once
+
+#include "plugin/host/metal/command.h"
+
+namespace host {
+
+struct Encoder : Object {
+  explicit Encoder(CommandBuffer* target);  // retains
+  ~Encoder() override;
+  // Aborts after endEncoding.
+  void add(std::function<void()> run, const std::vector<id>& used);
+  void check_open(const char* selector) const;
+  void end();
+
+  CommandBuffer* buffer;
+  std::string label;
+  std::vector<std::function<void()>> commands;
+  std::vector<id> resources;  // retained
+  bool ended = false;
+};
+
+id new_blit_encoder(CommandBuffer* buffer);     // autoreleased
+id new_compute_encoder(CommandBuffer* buffer);  // autoreleased
+
+}  // namespace host

@@ -1,0 +1,58 @@
+#include "plugin/host/metal/library.h"
+
+#include <cstring>
+
+#include "kernels/shaders.h"
+#include "plugin/metal/metal.h"
+
+namespace host {
+namespace {
+
+constexpr NSInteger kErrorCompileFailure = 3;  // MTLLibraryErrorCompileFailure
+
+void set_error(void* error, NSInteger code, const std::string& text) {
+  if (error) *static_cast<id*>(error) = make_autoreleased<Error>(code, text);
+}
+
+}  // namespace
+
+id new_library(id source, id options, void* error) {
+  auto* text = as<String>(source, "newLibraryWithSource: source");
+  if (!text) abort_like_apple("newLibraryWithSource:options:error: source must not be nil");
+  as<CompileOptions>(options, "newLibraryWithSource: options");
+  if (text->text.empty() || !std::strstr(tfmetal::kShaderSource, text->text.c_str())) {
+    set_error(error, kErrorCompileFailure,
+              "this Metal device runs only the shaders that were built into the plugin");
+    return nullptr;
+  }
+  return make<Library>();
+}
+
+id new_pipeline(id function, void* error) {
+  auto* f = as<Function>(function, "newComputePipelineStateWithFunction: function");
+  if (!f) abort_like_apple("newComputePipelineStateWithFunction:error: function must not be nil");
+  return make<ComputePipelineState>(f->kernel);
+}
+
+HOST_CLASS(MTLCompileOptions, NSObject);
+HOST_INIT(MTLCompileOptions, "init", []() -> id { return make<CompileOptions>(); });
+HOST_METHOD(MTLCompileOptions, "setMathMode:", [](CompileOptions*, mtl::MathMode) -> void {});
+HOST_METHOD(MTLCompileOptions, "setFastMathEnabled:", [](CompileOptions*, bool) -> void {});
+
+HOST_CLASS(MTLLibrary, NSObject);
+HOST_METHOD(MTLLibrary, "newFunctionWithName:", [](Library*, id name) -> id {
+  auto* text = as<String>(name, "newFunctionWithName:");
+  if (!text) abort_like_apple("newFunctionWithName: functionName must not be nil");
+  const msl::Kernel* kernel = msl::find_kernel(text->text);
+  return kernel ? make<Function>(kernel) : nullptr;
+});
+
+HOST_CLASS(MTLFunction, NSObject);
+
+HOST_CLASS(MTLComputePipelineState, NSObject);
+HOST_METHOD(MTLComputePipelineState, "maxTotalThreadsPerThreadgroup",
+            [](Object*) -> NSUInteger { return msl::kMaxThreadsPerGroup; });
+HOST_METHOD(MTLComputePipelineState, "threadExecutionWidth",
+            [](Object*) -> NSUInteger { return msl::kSimdWidth; });
+
+}  // namespace host

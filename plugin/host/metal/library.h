@@ -1,0 +1,31 @@
+// Libraries, functions and pipelines: names of kernels that were compiled into this program.
+#pragma once
+
+#include "plugin/host/foundation.h"
+#include "plugin/host/msl/kernel.h"
+
+namespace host {
+
+struct CompileOptions : Object {
+  static constexpr const char* kClass = "MTLCompileOptions";
+};
+struct Library : Object {
+  static constexpr const char* kClass = "MTLLibrary";
+};
+struct Function : Object {
+  static constexpr const char* kClass = "MTLFunction";
+  explicit Function(const msl::Kernel* k) : kernel(k) {}
+  const msl::Kernel* kernel;
+};
+struct ComputePipelineState : Object {
+  static constexpr const char* kClass = "MTLComputePipelineState";
+  explicit ComputePipelineState(const msl::Kernel* k) : kernel(k) {}
+  const msl::Kernel* kernel;
+};
+
+// "Compiles" by looking up: `source` must be the plugin's shaders, or a part of them. Nil and an
+// error otherwise. Retained by the caller, as are the following.
+id new_library(id source, id options, void* error);
+id new_pipeline(id function, void* error);
+
+}  // namespace host

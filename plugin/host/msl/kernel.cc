@@ -1,0 +1,92 @@
+#include "plugin/host/msl/kernel.h"
+
+#include <cstring>
+#include <map>
+#include <string>
+
+#include "plugin/host/chaos.h"
+#include "plugin/host/host.h"
+#include "plugin/host/parallel.h"
+
+namespace host::msl {
+namespace {
+
+// Threads of a grid below which a second CPU thread is not worth waking.
+constexpr size_t kThreadsPerPart = 8192;
+
+using Registry = std::map<std::string, Kernel, std::less<>>;
+Registry& registry() {
+  static auto* const all = new Registry;
+  return *all;
+}
+
+uint32_t groups_along(uint32_t threads, uint32_t group) { return (threads + group - 1) / group; }
+uint32_t extent(uint32_t grid, uint32_t group, uint32_t i) {
+  return std::min(group, grid - i * group);
+}
+
+// Memory of the [[threadgroup(i)]] parameters, one set for each part of a launch.
+class ThreadgroupMemory {
+ public:
+  explicit ThreadgroupMemory(const std::vector<size_t>& lengths) {
+    for (size_t length : lengths) {
+      blocks_.emplace_back((length + 15) / 16);
+      pointers_.push_back(blocks_.back().data());
+    }
+  }
+  // Its content is undefined when a group begins.
+  void forget() {
+    for (auto& block : blocks_) std::memset(block.data(), kPoisonByte, block.size() * 16);
+  }
+  void* const* pointers() const { return pointers_.data(); }
+
+ private:
+  struct alignas(16) Chunk {
+    char bytes[16];
+  };
+  std::vector<std::vector<Chunk>> blocks_;
+  std::vector<void*> pointers_;
+};
+
+}  // namespace
+
+void register_kernel(Kernel kernel) {
+  const std::string name = kernel.name;
+  if (!registry().emplace(name, std::move(kernel)).second) {
+    abort_like_apple("two kernels are named " + name);
+  }
+}
+
+const Kernel* find_kernel(std::string_view name) {
+  const auto found = registry().find(name);
+  return found == registry().end() ? nullptr : &found->second;
+}
+
+void launch(const Kernel& kernel, const Launch& launch) {
+  const Size3 grid = launch.grid, size = launch.group_size;
+  const Size3 groups{groups_along(grid.x, size.x), groups_along(grid.y, size.y),
+                     groups_along(grid.z, size.z)};
+  const size_t total = size_t{groups.x} * groups.y * groups.z;
+  auto run = [&](size_t begin, size_t end) {
+    ThreadgroupMemory memory(launch.threadgroup_lengths);
+    for (size_t g = begin; g < end; ++g) {
+      Thread first{};
+      first.group = {static_cast<uint32_t>(g % groups.x),
+                     static_cast<uint32_t>(g / groups.x % groups.y),
+                     static_cast<uint32_t>(g / groups.x / groups.y)};
+      first.position = {first.group.x * size.x, first.group.y * size.y, first.group.z * size.z};
+      first.group_size = {extent(grid.x, size.x, first.group.x),
+                          extent(grid.y, size.y, first.group.y),
+                          extent(grid.z, size.z, first.group.z)};
+      first.nominal_group_size = size;
+      first.grid = grid;
+      first.groups = groups;
+      memory.forget();
+      first.threadgroup = memory.pointers();
+      kernel.run_group(launch.buffers.data(), first);
+    }
+  };
+  parallel_for(total, std::max<size_t>(1, kThreadsPerPart / size.count()), run);
+}
+
+}  // namespace host::msl

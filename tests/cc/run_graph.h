@@ -1,0 +1,180 @@
+// Compiles and runs an MPSGraph the way the plugin does: typed wrappers, caller-owned buffers,
+// executable, command buffer.
+#pragma once
+
+#include <cstring>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "plugin/host/mps_graph/types.h"
+#include "plugin/metal/mps_graph.h"
+
+namespace run_graph {
+
+using mps::DataType;
+using Shape = std::vector<long>;
+
+struct Value {
+  DataType type = DataType::Float32;
+  Shape shape;
+  std::vector<char> bytes;
+
+  long count() const {
+    long n = 1;
+    for (long extent : shape) n *= extent;
+    return n;
+  }
+  template <class T>
+  const T* as() const {
+    return reinterpret_cast<const T*>(bytes.data());
+  }
+  template <class T>
+  std::vector<T> vector() const {
+    return {as<T>(), as<T>() + count()};
+  }
+  // Element i as a double, whatever the type.
+  double at(long i) const {
+    return host::dispatch(type, [&]<class T>(host::TypeOf<T>) -> double {
+      if constexpr (std::is_arithmetic_v<T>)
+        return double(as<T>()[i]);
+      else if constexpr (std::is_same_v<T, host::Complex>)
+        return as<T>()[i].re;
+      else
+        return host::to_float(as<T>()[i]);
+    });
+  }
+  std::vector<double> doubles() const {
+    std::vector<double> all(count());
+    for (long i = 0; i < count(); ++i) all[i] = at(i);
+    return all;
+  }
+};
+
+template <class T>
+Value raw_value(DataType type, Shape shape, const std::vector<T>& elements) {
+  Value value{type, std::move(shape), {}};
+  value.bytes.resize(elements.size() * sizeof(T));
+  std::memcpy(value.bytes.data(), elements.data(), value.bytes.size());
+  return value;
+}
+
+// Elements converted to `type`, rounded to nearest.
+inline Value value(DataType type, Shape shape, const std::vector<double>& elements) {
+  Value result{type, std::move(shape), {}};
+  result.bytes.resize(elements.size() * mps::size_of(type));
+  for (size_t i = 0; i < elements.size(); ++i) {
+    host::dispatch(type, [&]<class T>(host::TypeOf<T>) {
+      T* to = reinterpret_cast<T*>(result.bytes.data()) + i;
+      if constexpr (std::is_same_v<T, host::Complex>)
+        *to = {float(elements[i]), 0};
+      else if constexpr (std::is_arithmetic_v<T>)
+        *to = T(elements[i]);
+      else
+        host::from_float(float(elements[i]), *to);
+    });
+  }
+  return result;
+}
+inline Value floats(Shape shape, const std::vector<double>& elements) {
+  return value(DataType::Float32, std::move(shape), elements);
+}
+
+// One graph; feeds are added with their values.
+class Runner {
+ public:
+  Runner() : device_(mtl::Device::create_default()), queue_(device_.new_command_queue()) {}
+
+  const mpsg::Graph& graph() const { return graph_; }
+  mpsg::Tensor feed(Value v) {
+    mpsg::Tensor tensor = graph_.placeholder(ns::Array::numbers(v.shape), v.type);
+    feeds_.push_back({tensor, std::move(v)});
+    return tensor;
+  }
+  mpsg::Tensor constant(const Value& v) {
+    return graph_.constant(ns::Data::make(v.bytes.data(), v.bytes.size()),
+                           ns::Array::numbers(v.shape), v.type);
+  }
+  static Shape shape(mpsg::Tensor tensor) {
+    Shape result;
+    const ns::Array list = tensor.shape();
+    for (NSUInteger i = 0; i < list.count(); ++i) {
+      result.push_back(ns::Number(list[i]).integer());
+    }
+    return result;
+  }
+
+  objc::Ref<mpsg::Executable> compile(const std::vector<mpsg::Tensor>& targets) {
+    std::vector<id> keys, types, list;
+    std::vector<objc::Ref<mpsg::ShapedType>> owned;
+    for (const Feed& feed : feeds_) {
+      owned.push_back(
+          mpsg::ShapedType::make(ns::Array::numbers(feed.value.shape), feed.value.type));
+      keys.push_back(feed.tensor.raw());
+      types.push_back(owned.back().raw());
+    }
+    for (const mpsg::Tensor& target : targets) list.push_back(target.raw());
+    auto how = mpsg::CompilationDescriptor::make();
+    how.set_optimization_level(mpsg::Optimization::Level0);
+    return graph_.compile(ns::Dictionary::make(keys, types), ns::Array::make(list), how);
+  }
+
+  std::vector<Value> run(const std::vector<mpsg::Tensor>& targets) {
+    return execute(compile(targets));
+  }
+  Value run(mpsg::Tensor target) { return run(std::vector<mpsg::Tensor>{target})[0]; }
+
+  std::vector<Value> execute(const mpsg::Executable& executable) {
+    ns::AutoreleasePool pool;
+    std::vector<objc::Ref<mtl::Buffer>> buffers;
+    std::vector<objc::Ref<mpsg::TensorData>> datas;
+    const auto data_for = [&](const Value& v) {
+      buffers.push_back(device_.new_buffer(v.bytes.size()));
+      std::memcpy(buffers.back().contents(), v.bytes.data(), v.bytes.size());
+      datas.push_back(mpsg::TensorData::make(buffers.back(), ns::Array::numbers(v.shape), v.type));
+      return datas.back().raw();
+    };
+    std::vector<id> inputs, results;
+    const ns::Array order = executable.feed_tensors(), targets = executable.target_tensors();
+    for (NSUInteger i = 0; i < order.count(); ++i) {
+      for (const Feed& feed : feeds_) {
+        if (feed.tensor.raw() == order[i]) inputs.push_back(data_for(feed.value));
+      }
+    }
+    std::vector<Value> values;
+    const size_t first = buffers.size();
+    for (NSUInteger i = 0; i < targets.count(); ++i) {
+      const mpsg::Tensor target(targets[i]);
+      Value v{target.data_type(), shape(target), {}};
+      v.bytes.assign(size_t(v.count()) * mps::size_of(v.type), char(0xbd));
+      results.push_back(data_for(v));
+      values.push_back(std::move(v));
+    }
+    const auto commands = mps::CommandBuffer::from_queue(queue_);
+    executable.encode(commands, ns::Array::make(inputs), ns::Array::make(results));
+    const mtl::CommandBuffer last = commands.root();
+    last.commit();
+    last.wait_until_completed();
+    for (size_t i = 0; i < values.size(); ++i) {
+      std::memcpy(values[i].bytes.data(), buffers[first + i].contents(), values[i].bytes.size());
+    }
+    return values;
+  }
+
+ private:
+  struct Feed {
+    mpsg::Tensor tensor;
+    Value value;
+  };
+  objc::AutoreleasePool pool_;
+  objc::Ref<mtl::Device> device_;
+  objc::Ref<mtl::CommandQueue> queue_;
+  objc::Ref<mpsg::Graph> graph_ = mpsg::Graph::make();
+  std::vector<Feed> feeds_;
+};
+
+// Runs `body` in a child process. Returns what it printed to stderr; `died` tells whether it was
+// killed by a signal (0: it survived).
+std::string in_child(const std::function<void()>& body, int* died);
+
+}  // namespace run_graph

@@ -1,0 +1,230 @@
+#!/usr/bin/env python3
+"""Makes C++ of a Metal shader, for the CPU: msl_to_cpp.py IN OUT.
+
+The shader's text is kept as it is, inside namespace metal and behind plugin/host/msl/metal_stdlib.h,
+but for three things that C++ does not have: `#include <metal_...>`, explicit instantiations with
+[[host_name("...")]], and threadgroup variables (which become thread_local statics). Behind it comes
+one entry in the kernel registry for each kernel: what its parameters are, and a thunk that takes
+them from the bound buffers and from the thread's place in the grid.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import re
+import sys
+
+# Attribute of a parameter -> the expression of its value; `t` is a host::msl::Thread.
+_ATTRIBUTES = {
+    "thread_position_in_grid": "t.position",
+    "thread_position_in_threadgroup": "t.position_in_group",
+    "threadgroup_position_in_grid": "t.group",
+    "threads_per_grid": "t.grid",
+    "threads_per_threadgroup": "t.group_size",
+    "dispatch_threads_per_threadgroup": "t.nominal_group_size",
+    "threadgroups_per_grid": "t.groups",
+    "thread_index_in_threadgroup": "t.index_in_group",
+    "thread_index_in_simdgroup": "t.index_in_group % host::msl::kSimdWidth",
+    "simdgroup_index_in_threadgroup": "t.index_in_group / host::msl::kSimdWidth",
+    "threads_per_simdgroup": "host::msl::kSimdWidth",
+    "simdgroups_per_threadgroup": (
+        "(t.group_size.count() + host::msl::kSimdWidth - 1) / host::msl::kSimdWidth"
+    ),
+}
+_SYNCHRONISES = r"\b(?:threadgroup_barrier|simdgroup_barrier|simd_\w+)\s*\("
+_ADDRESS_SPACES = r"\b(?:device|constant|threadgroup|thread|const|volatile)\b"
+
+
+class ShaderError(Exception):
+    pass
+
+
+@dataclasses.dataclass
+class Parameter:
+    type: str
+    attribute: str
+    index: int  # of buffer(i) or threadgroup(i)
+
+    def element(self, substitute) -> str:
+        text = re.sub(_ADDRESS_SPACES, "", substitute(self.type))
+        return text.replace("*", "").replace("&", "").strip()
+
+
+@dataclasses.dataclass
+class Function:
+    name: str
+    is_kernel: bool
+    template: list[str]  # names of its template parameters
+    parameters: str
+    body: str
+
+
+def _without_comments(text: str) -> str:
+    """The text with comments blanked out, every other character in its place."""
+    blank = lambda m: re.sub(r"[^\n]", " ", m.group(0))  # noqa: E731
+    return re.sub(r"//[^\n]*|/\*.*?\*/", blank, text, flags=re.S)
+
+
+def _balanced(text: str, start: int, brackets: str) -> int:
+    """The position after the bracket that closes the one at `start`."""
+    depth = 0
+    for i in range(start, len(text)):
+        depth += {brackets[0]: 1, brackets[1]: -1}.get(text[i], 0)
+        if depth == 0:
+            return i + 1
+    raise ShaderError(f"unbalanced {brackets}")
+
+
+def _split(text: str) -> list[str]:
+    """Splits at the commas that are outside of any bracket."""
+    parts, depth, part = [], 0, ""
+    for c in text:
+        depth += (c in "([{<") - (c in ")]}>")
+        if c == "," and depth == 0:
+            parts.append(part)
+            part = ""
+        else:
+            part += c
+    return [p.strip() for p in [*parts, part] if p.strip()]
+
+
+def _functions(code: str) -> list[Function]:
+    found = []
+    head = re.compile(
+        r"(?:template\s*<(?P<template>[^;{}()]*?)>\s*)?"
+        r"(?P<before>(?:[\w:<>,*&]+[\s*&]+)+)(?P<name>\w+)\s*(?=\()"
+    )
+    position = 0
+    while match := head.search(code, position):
+        end = _balanced(code, match.end(), "()")
+        after = re.compile(r"\s*(const\s*)?\{").match(code, end)
+        if not after or "return" in match["before"].split():
+            position = match.end()
+            continue
+        body_end = _balanced(code, after.end() - 1, "{}")
+        template = [t.split("=")[0].split()[-1] for t in _split(match["template"] or "")]
+        is_kernel = "kernel" in match["before"].split()
+        parameters, body = code[match.end() + 1 : end - 1], code[after.end() : body_end]
+        found.append(Function(match["name"], is_kernel, template, parameters, body))
+        # A struct's methods are found inside of its braces, so only function bodies are skipped.
+        position = body_end
+    return found
+
+
+def _synchronising(functions: list[Function]) -> set[str]:
+    """Names of functions that meet other threads, themselves or through what they call."""
+    names = {f.name for f in functions if re.search(_SYNCHRONISES, f.body)}
+    while True:
+        calls = re.compile(r"\b(?:%s)\b" % ("|".join(map(re.escape, names)) or "(?!)"))
+        more = {f.name for f in functions if calls.search(f.body)} | names
+        if more == names:
+            return names
+        names = more
+
+
+def _parameters(function: Function) -> list[Parameter]:
+    parameters = []
+    for text in _split(function.parameters):
+        match = re.search(r"\[\[\s*(\w+)(?:\(\s*(\w+)\s*\))?\s*\]\]", text)
+        if not match:
+            raise ShaderError(f"kernel {function.name}: parameter without attribute: {text}")
+        declaration = re.sub(r"\[\[.*?\]\]", "", text).strip()
+        type_name = re.match(r"(.*?)\w+$", declaration, re.S)[1].strip()
+        attribute, index = match[1], match[2]
+        if attribute not in ("buffer", "threadgroup") and attribute not in _ATTRIBUTES:
+            raise ShaderError(f"kernel {function.name}: unknown attribute [[{attribute}]]")
+        parameters.append(Parameter(type_name, attribute, int(index or 0)))
+    return parameters
+
+
+def _argument(p: Parameter, substitute) -> str:
+    element = p.element(substitute)
+    if p.attribute == "buffer":
+        pointer = f"static_cast<{element}*>(buffers[{p.index}])"
+        return f"*{pointer}" if "&" in p.type else pointer
+    if p.attribute == "threadgroup":
+        return f"static_cast<{element}*>(t.threadgroup[{p.index}])"
+    return f"attribute<{element}>({_ATTRIBUTES[p.attribute]})"
+
+
+def _registration(host_name: str, function: Function, arguments: list[str], synchronises: bool):
+    names = dict(zip(function.template, arguments, strict=True))
+
+    def substitute(text: str) -> str:
+        return re.sub(r"\w+", lambda m: names.get(m[0], m[0]), text)
+
+    parameters = _parameters(function)
+    values = ", ".join(_argument(p, substitute) for p in parameters)
+    template = f"<{', '.join(arguments)}>" if arguments else ""
+    rows = []
+    for p in parameters:
+        if p.attribute in ("buffer", "threadgroup"):
+            element = p.element(substitute)
+            shared = "true" if p.attribute == "threadgroup" else "false"
+            rows.append(f"{{{p.index}, sizeof({element}), alignof({element}), {shared}}}")
+    run = "run_synchronized" if synchronises else "run_independent"
+    return f"""
+static void thunk_{host_name}([[maybe_unused]] void* const* buffers,
+                              [[maybe_unused]] const host::msl::Thread& t) {{
+  {function.name}{template}({values});
+}}
+static const host::msl::KernelRegistration registration_{host_name}(
+    {{"{host_name}", {{{", ".join(rows)}}}, &host::msl::{run}<&thunk_{host_name}>}});
+"""
+
+
+_INSTANTIATION = re.compile(
+    r'template\s*\[\[\s*host_name\("(\w+)"\)\s*\]\]\s*(?:\[\[kernel\]\]|kernel)\s+void\s+'
+    r"(\w+)\s*<([^;]*?)>\s*\([^;]*?\)\s*;",
+    re.S,
+)
+
+
+def convert(source: str, file_name: str) -> str:
+    code = _without_comments(source)
+    instantiations = _INSTANTIATION.findall(code)
+    functions = _functions(_INSTANTIATION.sub("", code))
+    kernels = {f.name: f for f in functions if f.is_kernel}
+    synchronising = _synchronising(functions)
+
+    jobs = [(k.name, k, []) for k in kernels.values() if not k.template]
+    for host_name, name, arguments in instantiations:
+        if name not in kernels:
+            raise ShaderError(f"{host_name}: there is no kernel {name}")
+        jobs.append((host_name, kernels[name], _split(arguments)))
+
+    text = _INSTANTIATION.sub(lambda m: "\n" * m[0].count("\n"), code)
+    text = re.sub(r"#include\s*<metal_\w+>|using namespace metal;", "", text)
+    # A declaration: no pointer, reference or parameter list follows the keyword.
+    text = re.sub(r"\bthreadgroup\b(?=[^*&();={}]*;)", "MSL_THREADGROUP_VARIABLE", text)
+    parts = [
+        f"// Generated by tools/msl_to_cpp.py from {file_name}.\n"
+        '#include "plugin/host/msl/metal_stdlib.h"\n'
+        '#pragma GCC diagnostic ignored "-Wattributes"\n'
+        '#pragma GCC diagnostic ignored "-Wunused-function"\n'
+        "#ifdef __clang__\n"
+        '#pragma clang diagnostic ignored "-Wunknown-attributes"\n'
+        "#endif\n"
+        "namespace metal {\n"
+        "namespace {\n"  # shaders are separate files here: their helpers do not clash
+        f'#line 1 "{file_name}"\n',
+        text,
+    ]
+    for host_name, function, arguments in jobs:
+        parts.append(_registration(host_name, function, arguments, function.name in synchronising))
+    return "".join(parts) + "\n}  // namespace\n}  // namespace metal\n"
+
+
+def main(source: str, output: str) -> None:
+    try:
+        text = convert(pathlib.Path(source).read_text(encoding="utf-8"), source)
+    except ShaderError as e:
+        sys.exit(f"{source}: {e}")
+    path = pathlib.Path(output)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
