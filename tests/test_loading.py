@@ -24,6 +24,7 @@ print(json.dumps({"gpus": gpus, "status": metal.status(), "devices": len(metal.d
 
 
 def report(run_python, code=REPORT, **env):
+    import json
 
     result = run_python(code, env=env)
     answer = json.loads(result.stdout.splitlines()[-1])

@@ -23,7 +23,17 @@ _OUT = flags.DEFINE_string(
 # Frameworks whose classes are all taken, then single classes.
 _PREFIXES = ("MPSGraph", "MPSNDArray", "MPSCommandBuffer", "MPSKernel", "MPSState")
 _CLASSES = frozenset(
-    ["NSObject", "NSArray", "NSMutableArray", "NSAutoreleasePool", "NSData", "NSDictionary", "NSMutableDictionary", "NSError", "NSNumber", "NSValue", "NSProcessInfo", "NSSet", "NSString", "NSURL", "MTLAllocation", "MTLArchitecture", "MTLBinaryArchive", "MTLBinaryArchiveDescriptor", "MTLBlitCommandEncoder", "MTLBuffer", "MTLCaptureDescriptor", "MTLCaptureManager", "MTLCommandBuffer", "MTLCommandBufferDescriptor", "MTLCommandBufferEncoderInfo", "MTLCommandEncoder", "MTLCommandQueue", "MTLCommandQueueDescriptor", "MTLCompileOptions", "MTLComputeCommandEncoder", "MTLComputePipelineDescriptor", "MTLComputePipelineState", "MTLDevice", "MTLEvent", "MTLFence", "MTLFunction", "MTLFunctionConstantValues", "MTLHeap", "MTLHeapDescriptor", "MTLLibrary", "MTLResidencySet", "MTLResidencySetDescriptor", "MTLResource", "MTLSharedEvent", "MTLSharedEventListener", "MPSTemporaryNDArray"]
+    """
+    NSObject NSArray NSMutableArray NSAutoreleasePool NSData NSDictionary NSMutableDictionary
+    NSError NSNumber NSValue NSProcessInfo NSSet NSString NSURL
+    MTLAllocation MTLArchitecture MTLBinaryArchive MTLBinaryArchiveDescriptor MTLBlitCommandEncoder
+    MTLBuffer MTLCaptureDescriptor MTLCaptureManager MTLCommandBuffer MTLCommandBufferDescriptor
+    MTLCommandBufferEncoderInfo MTLCommandEncoder MTLCommandQueue MTLCommandQueueDescriptor
+    MTLCompileOptions MTLComputeCommandEncoder MTLComputePipelineDescriptor MTLComputePipelineState
+    MTLDevice MTLEvent MTLFence MTLFunction MTLFunctionConstantValues MTLHeap MTLHeapDescriptor
+    MTLLibrary MTLResidencySet MTLResidencySetDescriptor MTLResource MTLSharedEvent
+    MTLSharedEventListener MPSTemporaryNDArray
+    """.split()
 )
 
 _PARENTS = {
