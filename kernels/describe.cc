@@ -10,7 +10,7 @@ namespace {
 const char* kind_of(const OpRow& row) {
   if (row.lower) return "graph";
   if (row.launch) return "native";
-  return row.host.empty() ? "async" : "resource";
+  return row.host.empty() ? "dynamic" : "resource";
 }
 
 const char* name_of(ClusterPolicy policy) {

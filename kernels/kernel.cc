@@ -100,22 +100,22 @@ Kernel::Kernel(TF_OpKernelConstruction* construction) {
   }
 }
 
-void Kernel::compute(TF_OpKernelContext* context, TF_AsyncOpKernelDoneCallback* done) {
+void Kernel::compute(TF_OpKernelContext* context) {
   stats().ops++;
-  const auto call = std::make_shared<KernelCall>(*this, context, done);
+  KernelCall call(*this, context);
   if (row_->run) return row_->run(call);
-  const std::shared_ptr<const Prepared> prepared = prepare(*call);
+  const std::shared_ptr<const Prepared> prepared = prepare(call);
   const std::vector<TensorInfo>& outputs = prepared->node.outputs;
-  std::vector<BufferSlice> in(call->num_inputs()), out(outputs.size());
-  for (size_t i = 0; i < in.size(); ++i) in[i] = call->input_slice(i);
-  call->release_inputs();
+  std::vector<BufferSlice> in(call.num_inputs()), out(outputs.size());
+  for (size_t i = 0; i < in.size(); ++i) in[i] = call.input_slice(i);
+  call.release_inputs();
   for (size_t i = 0; i < out.size(); ++i) {
     std::vector<int> candidates;
     for (const auto& [input, output] : row_->inplace) {
       if (output == static_cast<int>(i)) candidates.push_back(input);
     }
-    out[i] = candidates.empty() ? call->allocate_output(i, outputs[i])
-                                : call->forward_or_allocate_output(candidates, i, outputs[i]);
+    out[i] = candidates.empty() ? call.allocate_output(i, outputs[i])
+                                : call.forward_or_allocate_output(candidates, i, outputs[i]);
   }
   if (!prepared->plan) return;
   std::vector<BufferSlice> uses;
@@ -124,8 +124,8 @@ void Kernel::compute(TF_OpKernelContext* context, TF_AsyncOpKernelDoneCallback* 
       if (slice.block) uses.push_back(slice);
     }
   }
-  call->stream().encode({label_, uses, prepared->bytes, 1}, [&](mps::CommandBuffer to) {
-    prepared->plan->encode(to, call->device(), prepared->planned, in, out, *label_);
+  call.stream().encode({label_, uses, prepared->bytes, 1}, [&](mps::CommandBuffer to) {
+    prepared->plan->encode(to, call.device(), prepared->planned, in, out, *label_);
   });
 }
 
@@ -196,11 +196,9 @@ std::string Kernel::plan_key(const Node& planned) const {
 
 // ---- KernelCall --------------------------------------------------------------------------------
 
-KernelCall::KernelCall(Kernel& kernel, TF_OpKernelContext* context,
-                       TF_AsyncOpKernelDoneCallback* done)
+KernelCall::KernelCall(Kernel& kernel, TF_OpKernelContext* context)
     : kernel_(kernel),
       context_(context),
-      done_(done),
       stream_(stream_of(context)),
       inputs_(kernel.num_inputs()),
       data_(kernel.num_inputs()),
@@ -311,9 +309,9 @@ void KernelCall::encode(const Node& node, const std::vector<BufferSlice>& inputs
   });
 }
 
-void KernelCall::finish() {
-  release_inputs();
-  tf.TF_RunAsyncOpKernelDoneCallback(done_);
+void KernelCall::synchronize() {
+  stats().sync_op++;
+  if (const std::optional<Error> error = stream_.synchronize()) throw *error;
 }
 
 void fail_kernel(TF_OpKernelContext* context, const std::string& label) {

@@ -29,7 +29,7 @@ class Kernel {
  public:
   explicit Kernel(TF_OpKernelConstruction* construction);
 
-  void compute(TF_OpKernelContext* context, TF_AsyncOpKernelDoneCallback* done);
+  void compute(TF_OpKernelContext* context);
 
   const OpRow& row() const { return *row_; }
   const NodeDef& def() const { return *def_; }
@@ -57,14 +57,13 @@ class Kernel {
 // One execution of a kernel. Owns the input handles until they are released.
 class KernelCall {
  public:
-  KernelCall(Kernel& kernel, TF_OpKernelContext* context, TF_AsyncOpKernelDoneCallback* done);
+  KernelCall(Kernel& kernel, TF_OpKernelContext* context);
   ~KernelCall();
   KernelCall(const KernelCall&) = delete;
   KernelCall& operator=(const KernelCall&) = delete;
 
   Kernel& kernel() const { return kernel_; }
   TF_OpKernelContext* context() const { return context_; }
-  TF_AsyncOpKernelDoneCallback* done() const { return done_; }
   Stream& stream() const { return stream_; }
   Device& device() const;
 
@@ -91,9 +90,9 @@ class KernelCall {
               const std::vector<BufferSlice>& outputs, size_t bytes,
               const std::function<void(NativeCall&)>& launch);
 
-  // Ends an asynchronous kernel, after success or TF_OpKernelContext_Failure. Nothing of the
-  // context may be touched afterwards.
-  void finish();
+  // Waits until the work encoded so far is done, so that the host can read its results. Throws what
+  // went wrong on the device.
+  void synchronize();
 
  private:
   void load(size_t i);  // fetches an input on first use
@@ -102,7 +101,6 @@ class KernelCall {
 
   Kernel& kernel_;
   TF_OpKernelContext* context_;
-  TF_AsyncOpKernelDoneCallback* done_;
   Stream& stream_;
   std::vector<TF_Tensor*> inputs_, temps_;
   std::vector<const void*> data_;

@@ -12,8 +12,9 @@ namespace tfmetal {
 namespace {
 
 // Field numbers of tensorflow/core/framework/op_def.proto.
-constexpr int kOpName = 1, kOpInput = 2, kOpOutput = 3;
+constexpr int kOpName = 1, kOpInput = 2, kOpOutput = 3, kOpAttr = 4;
 constexpr int kArgName = 1, kArgNumberAttr = 5, kArgTypeListAttr = 6;
+constexpr int kAttrName = 1, kAttrAllowedValues = 7;
 
 ArgDef parse_arg(std::string_view bytes) {
   ArgDef arg;
@@ -25,12 +26,25 @@ ArgDef parse_arg(std::string_view bytes) {
   return arg;
 }
 
+void parse_attr(std::string_view bytes, OpDef* def) {
+  std::string name;
+  AttrValue allowed;
+  for (WireReader r(bytes); r.next();) {
+    if (r.is(kAttrName, WireType::kBytes)) name = r.bytes();
+    if (r.is(kAttrAllowedValues, WireType::kBytes)) allowed = AttrValue::parse(r.bytes());
+  }
+  if (allowed.kind() == AttrValue::Kind::kList && allowed.element_kind() == AttrValue::Kind::kType) {
+    def->allowed_types[name] = allowed.as_types();
+  }
+}
+
 OpDef parse(std::string_view bytes) {
   OpDef def;
   for (WireReader r(bytes); r.next();) {
     if (r.is(kOpName, WireType::kBytes)) def.name = r.bytes();
     if (r.is(kOpInput, WireType::kBytes)) def.inputs.push_back(parse_arg(r.bytes()));
     if (r.is(kOpOutput, WireType::kBytes)) def.outputs.push_back(parse_arg(r.bytes()));
+    if (r.is(kOpAttr, WireType::kBytes)) parse_attr(r.bytes(), &def);
   }
   return def;
 }

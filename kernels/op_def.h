@@ -2,6 +2,7 @@
 // per op from TensorFlow, so nothing about ops is listed twice.
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,7 @@ struct ArgDef {
 struct OpDef {
   std::string name;
   std::vector<ArgDef> inputs, outputs;
+  std::map<std::string, std::vector<TF_DataType>> allowed_types;  // of type attributes; none: any
 };
 
 // Throws NotFound when this TensorFlow has no such op.

@@ -27,7 +27,7 @@ using Lower = Tensors (*)(GraphBuilder&, const Node&, Inputs in);
 using Launch = void (*)(NativeCall&);
 // Runs the whole kernel itself, for ops whose outputs TensorFlow's shape functions cannot tell
 // (resources, data-dependent shapes).
-using Run = void (*)(const std::shared_ptr<KernelCall>&);
+using Run = void (*)(KernelCall&);
 
 struct TypeRule {
   const char* attr;
@@ -54,7 +54,6 @@ struct OpRow {
   Lower lower = nullptr;
   Launch launch = nullptr;
   Run run = nullptr;
-  bool async = false;  // of `run`: it finishes later, through KernelCall::finish
   // The op maps elements to elements under broadcasting: shapes may be collapsed.
   bool elementwise = false;
   // Compute in float32 when the inputs are float16 or bfloat16 (sums, composed formulas).

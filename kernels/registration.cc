@@ -1,10 +1,12 @@
 #include "kernels/registration.h"
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
 #include "grappler/graphdef/wire.h"
 #include "kernels/kernel.h"
+#include "kernels/op_def.h"
 #include "kernels/op_table.h"
 #include "plugin/device/device.h"
 #include "plugin/log.h"
@@ -33,19 +35,9 @@ void delete_kernel(void* kernel) { delete static_cast<Kernel*>(kernel); }
 void compute(void* opaque, TF_OpKernelContext* context) {
   Kernel* kernel = static_cast<Kernel*>(opaque);
   try {
-    kernel->compute(context, nullptr);
+    kernel->compute(context);
   } catch (...) {
     fail_kernel(context, kernel->label());
-  }
-}
-
-void compute_async(void* opaque, TF_OpKernelContext* context, TF_AsyncOpKernelDoneCallback* done) {
-  Kernel* kernel = static_cast<Kernel*>(opaque);
-  try {
-    kernel->compute(context, done);
-  } catch (...) {
-    fail_kernel(context, kernel->label());
-    tf.TF_RunAsyncOpKernelDoneCallback(done);
   }
 }
 
@@ -99,10 +91,7 @@ using Constraints = std::vector<std::pair<const char*, TF_DataType>>;
 
 void register_kernel(const OpRow& row, const Constraints& types, const char* device_type) {
   TF_KernelBuilder* builder =
-      row.async
-          ? tf.TF_NewAsyncKernelBuilder(row.op, device_type, &create_kernel, &compute_async,
-                                        &delete_kernel)
-          : tf.TF_NewKernelBuilder(row.op, device_type, &create_kernel, &compute, &delete_kernel);
+      tf.TF_NewKernelBuilder(row.op, device_type, &create_kernel, &compute, &delete_kernel);
   std::string name = std::string("Metal") + row.op;
   Status status;
   for (const auto& [attr, dtype] : types) {
@@ -116,12 +105,19 @@ void register_kernel(const OpRow& row, const Constraints& types, const char* dev
   }
 }
 
-// The row's types without those that stay on the host.
+bool is_allowed(const OpDef& def, const char* attr, TF_DataType dtype) {
+  const auto it = def.allowed_types.find(attr);
+  return it == def.allowed_types.end() ||
+         std::find(it->second.begin(), it->second.end(), dtype) != it->second.end();
+}
+
+// The row's types without those that the op does not take or that stay on the host.
 std::vector<TypeRule> device_types(const OpRow& row, const char* device_type) {
   std::vector<TypeRule> types = row.types;
   for (TypeRule& rule : types) {
     std::erase_if(rule.dtypes, [&](TF_DataType dtype) {
-      return dtype == TF_INT32 && stock_keeps_on_host(row.op, rule.attr, dtype, device_type);
+      return !is_allowed(op_def(row.op), rule.attr, dtype) ||
+             (dtype == TF_INT32 && stock_keeps_on_host(row.op, rule.attr, dtype, device_type));
     });
   }
   return types;
@@ -145,7 +141,6 @@ void register_kernels(const char* device_type) {
   const MacosVersion macos = macos_version();
   for (const OpRow& row : op_table()) {
     if (row.first > macos) continue;
-    if (row.async && !tf.TF_NewAsyncKernelBuilder) continue;
     if (row.available && !row.available()) continue;
     if (row.define) row.define();
     const std::vector<TypeRule> types = device_types(row, device_type);

@@ -46,7 +46,7 @@
   X(TF_OperationNumOutputs) X(TF_OperationOutputType) X(TF_GraphGetOpDef)
 
 #define TFMETAL_OPTIONAL_API(X) \
-  X(TF_NewAsyncKernelBuilder) X(TF_RunAsyncOpKernelDoneCallback) X(TF_AssignVariable) \
+  X(TF_AssignVariable) \
   X(TF_AssignUpdateVariable) X(TF_MaybeLockVariableInputMutexesInOrder) \
   X(TF_GetInputTensorFromVariable) X(TF_ReleaseVariableInputLockHolder) X(TF_AddNVariant) \
   X(TF_ZerosLikeVariant) X(TF_GetNodesToPreserveListSize) X(TF_GetNodesToPreserveList) \

@@ -7,10 +7,10 @@ namespace tfmetal {
 
 namespace {
 
-void do_nothing(const std::shared_ptr<KernelCall>& call) {
-  const TensorInfo info = call->input_info(0);
-  call->release_inputs();
-  call->forward_or_allocate_output({0}, 0, info);
+void do_nothing(KernelCall& call) {
+  const TensorInfo info = call.input_info(0);
+  call.release_inputs();
+  call.forward_or_allocate_output({0}, 0, info);
 }
 
 void define_do_nothing() {

@@ -1,12 +1,12 @@
-// Where: the one shape that depends on data. Asynchronous: a first pass counts, the host learns the
-// count without blocking a TensorFlow thread, then the output is allocated and written.
-#include <numeric>
-
+// Where: its shape depends on data. A first pass counts, the host waits for the counts, allocates
+// the output, and a second pass writes it.
+//
+// The wait blocks a TensorFlow thread. Asynchronous kernels of the C API do not help: TensorFlow
+// hands them a pointer to a callback on its own stack (CAsyncOpKernel::ComputeAsync in
+// tensorflow/c/kernels.cc, 2.16 to 2.21), which is gone when the function returns.
 #include "kernels/families.h"
 #include "kernels/kernel.h"
 #include "kernels/msl/arguments.h"
-#include "plugin/device/stats.h"
-#include "plugin/device/stream.h"
 
 namespace tfmetal {
 
@@ -52,10 +52,19 @@ int64_t exclusive_scan(uint32_t* counts, int64_t chunks) {
   return total;
 }
 
-void write(KernelCall& call, Counting& c) {
-  uint32_t* counts = reinterpret_cast<uint32_t*>(c.counts.contents());
-  const int64_t total = exclusive_scan(counts, c.chunks);
+void where(KernelCall& call) {
+  Counting c = describe(call);
   const int64_t rank = static_cast<int64_t>(c.node.in(0).rank());
+  int64_t total = 0;
+  if (c.chunks > 0) {
+    c.counts = call.allocate_temp({TF_UINT32, {c.chunks}});
+    call.encode(c.node, {c.input}, {c.counts}, c.node.in(0).bytes(), [&](NativeCall& native) {
+      native.dispatch(shader_name("where_count", c.node.in(0).dtype), c.chunks,
+                      {native.in(0), native.out(), NativeCall::value(c.arguments)});
+    });
+    call.synchronize();
+    total = exclusive_scan(reinterpret_cast<uint32_t*>(c.counts.contents()), c.chunks);
+  }
   c.node.outputs = {{TF_INT64, {total, rank}}};
   const BufferSlice out = call.allocate_output(0, c.node.out());
   if (c.node.out().count() == 0) return;
@@ -65,35 +74,12 @@ void write(KernelCall& call, Counting& c) {
   });
 }
 
-void where(const std::shared_ptr<KernelCall>& call) {
-  Counting c = describe(*call);
-  if (c.node.in(0).count() == 0) {
-    call->allocate_output(0, {TF_INT64, {0, static_cast<int64_t>(c.node.in(0).rank())}});
-    return call->finish();
-  }
-  c.counts = call->allocate_temp({TF_UINT32, {c.chunks}});
-  call->encode(c.node, {c.input}, {c.counts}, c.node.in(0).bytes(), [&](NativeCall& native) {
-    native.dispatch(shader_name("where_count", c.node.in(0).dtype), c.chunks,
-                    {native.in(0), native.out(), NativeCall::value(c.arguments)});
-  });
-  stats().sync_op++;
-  call->stream().host_callback([call, c]() mutable {
-    try {
-      write(*call, c);
-    } catch (...) {
-      fail_kernel(call->context(), call->kernel().label());
-    }
-    call->finish();
-  });
-}
-
 }  // namespace
 
 std::vector<OpRow> where_ops() {
   return {{.op = "Where",
            .types = T(kFloats + kIntegers + DTypes{TF_BOOL}),
            .run = where,
-           .async = true,
            .cluster = ClusterPolicy::kNever}};
 }
 
