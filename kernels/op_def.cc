@@ -33,7 +33,8 @@ void parse_attr(std::string_view bytes, OpDef* def) {
     if (r.is(kAttrName, WireType::kBytes)) name = r.bytes();
     if (r.is(kAttrAllowedValues, WireType::kBytes)) allowed = AttrValue::parse(r.bytes());
   }
-  if (allowed.kind() == AttrValue::Kind::kList && allowed.element_kind() == AttrValue::Kind::kType) {
+  if (allowed.kind() == AttrValue::Kind::kList &&
+      allowed.element_kind() == AttrValue::Kind::kType) {
     def->allowed_types[name] = allowed.as_types();
   }
 }

@@ -43,17 +43,24 @@ Tensors sigmoid_grad(GraphBuilder& g, const Node&, Inputs in) {  // dy * y * (1 
   return {g.mul(in[1], g.mul(in[0], g.sub(g.constant(1, in[0]), in[0])))};
 }
 
+// TensorFlow answers 0 where dy is 0, also where y is infinite or NaN.
+Tensors zero_where_zero(GraphBuilder& g, Tensor dy, Tensor gradient) {
+  const Tensor zero = g.constant(0, dy);
+  return {g.select(g.equal(dy, zero), zero, gradient)};
+}
+
 Tensors sqrt_grad(GraphBuilder& g, const Node&, Inputs in) {  // dy / 2 / y
-  return {g.div(g.mul(in[1], g.constant(0.5, in[1])), in[0])};
+  const Tensor half = g.mul(in[1], g.constant(0.5, in[1]));
+  return zero_where_zero(g, in[1], g.div(half, in[0]));
 }
 
 Tensors rsqrt_grad(GraphBuilder& g, const Node&, Inputs in) {  // -dy / 2 * y^3
   const Tensor half = g.mul(in[1], g.constant(-0.5, in[1]));
-  return {g.mul(half, g.mul(in[0], g.square(in[0])))};
+  return zero_where_zero(g, in[1], g.mul(half, g.mul(in[0], g.square(in[0]))));
 }
 
 Tensors reciprocal_grad(GraphBuilder& g, const Node&, Inputs in) {  // -dy * y^2
-  return {g.mul(g.negative(in[1]), g.square(in[0]))};
+  return zero_where_zero(g, in[1], g.mul(g.negative(in[1]), g.square(in[0])));
 }
 
 Tensors squared_difference(GraphBuilder& g, const Node&, Inputs in) {

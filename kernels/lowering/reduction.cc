@@ -1,6 +1,6 @@
 // Reductions over axes given as a host tensor. 16-bit inputs accumulate in float32.
-#include <functional>
 #include <algorithm>
+#include <functional>
 #include <limits>
 
 #include "kernels/families.h"

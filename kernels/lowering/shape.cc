@@ -8,6 +8,21 @@ namespace {
 
 Shape at_least_1d(Shape shape) { return shape.empty() ? Shape{1} : shape; }
 
+// The shape function does not look for an axis that is named twice.
+void check_permutation(const Node& node) {
+  std::vector<int64_t> permutation = node.host_ints(1);
+  std::vector<bool> seen(permutation.size());
+  for (int64_t axis : permutation) {
+    seen[static_cast<size_t>(canonical_axis(axis, seen.size(), "Transpose"))] = true;
+  }
+  for (size_t axis = 0; axis < seen.size(); ++axis) {
+    if (!seen[axis]) {
+      throw_invalid_argument(node.describe(), ": ", axis, " is missing from perm ",
+                             to_string(permutation));
+    }
+  }
+}
+
 Tensors transpose(GraphBuilder& g, const Node& node, Inputs in) {
   std::vector<int64_t> permutation = node.host_ints(1);
   if (permutation.empty()) return {in[0]};
@@ -91,7 +106,11 @@ std::vector<TypeRule> movable(const char* attr = "T") {
 std::vector<OpRow> shape_ops() {
   using enum HostUse;
   return {
-      {.op = "Transpose", .types = movable(), .host = {{"perm", kKey}}, .lower = transpose},
+      {.op = "Transpose",
+       .types = movable(),
+       .host = {{"perm", kKey}},
+       .lower = transpose,
+       .check = check_permutation},
       {.op = "ConcatV2",
        .types = movable(),
        .host = {{"axis", kKey}},

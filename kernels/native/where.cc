@@ -15,6 +15,8 @@ namespace {
 // Elements a thread looks at: large enough that summing the counts up on the host is nothing.
 constexpr int64_t kChunk = 1024;
 
+constexpr size_t kMaxRank = 8;  // of TensorFlow's own kernels
+
 struct Counting {
   Node node;
   BufferSlice input, counts;
@@ -27,9 +29,10 @@ Counting describe(KernelCall& call) {
   c.node.def = call.kernel().shared_def();
   c.node.inputs = {call.input_info(0)};
   const TensorInfo& input = c.node.in(0);
-  if (input.rank() > MAX_SHADER_RANK) {
-    throw_invalid_argument(c.node.describe(), ": rank ", input.rank(), " is above ",
-                           MAX_SHADER_RANK);
+  if (input.rank() == 0 || input.rank() > kMaxRank) {
+    throw_invalid_argument(c.node.describe(),
+                           ": WhereOp: Unhandled input dimensions: ", input.rank(),
+                           ", allowed are 1 to ", kMaxRank);
   }
   c.input = call.input_slice(0);
   c.chunks = (input.count() + kChunk - 1) / kChunk;

@@ -117,6 +117,6 @@ def _constants() -> list[Case]:
 def cases() -> list[Case]:
     plain = _join_and_split() + _rearrange() + _slices() + _constants()
     result = [c for case in plain for c in expand(case)]
-    for shape in [(7,), (3, 4), (), (0,), (2, 1025), (2, 2, 3)]:
+    for shape in [(7,), (3, 4), (0,), (2, 1025), (2, 2, 3)]:
         result += expand(Case("Where", {"condition": Tensor(shape, "zeros")}, special=True))
     return result
