@@ -363,6 +363,8 @@ void create_stream_executor(const SP_Platform*, SE_CreateStreamExecutorParams* p
   params->struct_size = SE_CREATE_STREAM_EXECUTOR_PARAMS_STRUCT_SIZE;
   SP_StreamExecutor* se = params->stream_executor;
   // Ours may be smaller or larger than the caller's: only members that both know are looked at.
+  TFMETAL_LOG(kInfo, concat("SP_StreamExecutor: ", se->struct_size, " bytes in TensorFlow ",
+                            tf.TF_Version(), ", ", SP_STREAMEXECUTOR_STRUCT_SIZE, " here"));
   se->struct_size = SP_STREAMEXECUTOR_STRUCT_SIZE;
   se->allocate = &allocate;
   se->deallocate = &deallocate;
