@@ -85,7 +85,9 @@ assert not [f for f in sys.meta_path if type(f).__name__ == "KerasFinder"]
 
 def test_the_switch_shows_what_the_hook_is_for(run_python):
     """Without it, the failure that it prevents: the hook is not a leftover."""
-    code = COMPILED + """
+    code = (
+        COMPILED
+        + """
 try:
     f(tf.constant(3.0))
 except tf.errors.UnimplementedError as e:
@@ -93,6 +95,7 @@ except tf.errors.UnimplementedError as e:
 else:
     raise AssertionError("XLA compiled for METAL: the hook is no longer needed")
 """
+    )
     run_python(code, env={"TF_METAL_JIT_HOOK": "0"})
 
 
@@ -105,7 +108,9 @@ with tf.device("GPU:0"):
 
 
 def test_memory_functions_ask_the_plugin(run_python):
-    code = MEMORY + """
+    code = (
+        MEMORY
+        + """
 get = tf.config.experimental.get_memory_info
 info = get("GPU:0")
 ours = metal.memory_info()
@@ -116,11 +121,14 @@ del kept
 tf.config.experimental.reset_memory_stats("GPU:0")
 assert get("GPU:0")["peak"] < info["peak"]
 """
+    )
     run_python(code)
 
 
 def test_other_devices_answer_as_before(run_python):
-    code = MEMORY + """
+    code = (
+        MEMORY
+        + """
 from tensorflow.python.eager import context
 original = context.Context.get_memory_info.__wrapped__
 def outcome(function, *arguments):
@@ -132,6 +140,7 @@ for name in ("CPU:0", "TPU:0", "", "nonsense"):
     expected = outcome(original, context.context(), name)
     assert outcome(tf.config.experimental.get_memory_info, name) == expected, name
 """
+    )
     run_python(code)
 
 

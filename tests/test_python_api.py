@@ -150,7 +150,9 @@ assert metal.memory_info(0)["current"] == 0
 
 
 def test_unknown_call_lists_the_known_ones():
-    with pytest.raises(ValueError, match=r"unknown call 'nothing'; known are: .*memory_info.*stats"):
+    with pytest.raises(
+        ValueError, match=r"unknown call 'nothing'; known are: .*memory_info.*stats"
+    ):
         _runtime.call("nothing")
     assert {"stats", "memory_info", "devices", "environment"} <= set(_runtime.call("calls"))
 
