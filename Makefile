@@ -83,8 +83,8 @@ cross-macos: $(READY) ## compile all portable sources for arm64 macOS and link t
 test-sanitize: $(READY) ## AddressSanitizer, UndefinedBehaviorSanitizer, ThreadSanitizer
 	PY=$(PY) CMAKE="$(BIN)/cmake" CMAKE_ARGS="$(CMAKE_ARGS)" JOBS=$(JOBS) tests/sanitizers/run.sh
 
-test-versions: build ## one library with TensorFlow 2.18 to nightly (VERSIONS="2.18.1 2.20.0" selects)
-	$(PY) tests/versions.py --library $(LIBRARY) $(VERSIONS)
+test-versions: build ## one library with TensorFlow 2.18 to nightly (VERSIONS=2.18,2.20 selects)
+	$(PY) tools/test_versions.py --library=$(LIBRARY) --versions=$(VERSIONS) -- $(ARGS)
 
 test-packaging: $(READY) ## build the wheel, install it for each Python, uninstall it
 	$(PY) -m pytest -q -m packaging tests/test_packaging.py $(ARGS)

@@ -10,6 +10,7 @@
 #include "plugin/loading.h"
 #include "plugin/log.h"
 #include "plugin/tf_api.h"
+#include "plugin/variables/shim_loader.h"
 
 namespace tfmetal {
 
@@ -121,6 +122,12 @@ const RuntimeCall kEnvironment("environment", "every environment variable, its v
                                  }
                                  return json::Value(rows);
                                });
+
+const RuntimeCall kVariableMode("variable_mode", "how variables are updated, and why so",
+                                [](const json::Value&) -> json::Value {
+                                  return json::Object{{"mode", name(variable_mode())},
+                                                      {"reason", variable_mode_reason()}};
+                                });
 
 // ---- the op -------------------------------------------------------------------------------------
 

@@ -125,7 +125,7 @@ def variable_mode() -> dict[str, str]:
     """How variables are updated in this process.
 
     Returns:
-      mode: "api" (TensorFlow exports the functions), "shim" (a library of ours provides them) or
+      mode: "c_api" (TensorFlow exports the functions), "shim" (a library of ours provides them) or
       "sync" (the plugin waits for the GPU after every op). reason: why this one.
     """
     return _runtime.call("variable_mode")

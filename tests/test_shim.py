@@ -106,7 +106,7 @@ def all_equal(tensor, value) -> bool:
 
 
 def test_mode_follows_tensorflows_exports(ops, exported):
-    assert ops.mode == ("c_api" if exported else "shim")
+    assert ops.mode == ("api" if exported else "shim")
     assert not ops.c.variable_test_synchronous()
     if not exported:
         assert b"_shims/libvariables-" in ops.c.variable_test_reason()
@@ -198,7 +198,7 @@ def test_destroyed_variable_is_an_error(ops):
     if ops.mode == "shim":  # TensorFlow's own function aborts the process here
         calls.append(lambda: ops.assign_sub(handle, ones))
     for call in calls:
-        with pytest.raises(tf.errors.OpError, match="does not exist|[Ii]nvalid variable"):
+        with pytest.raises(tf.errors.OpError, match=r"does not exist|[Ii]nvalid variable"):
             call()
 
 
@@ -221,7 +221,7 @@ def in_threads(*jobs) -> None:
     def guarded(job):
         try:
             job()
-        except Exception as e:  # noqa: BLE001 - reported by the main thread
+        except Exception as e:  # reported by the main thread
             errors.append(e)
 
     threads = [threading.Thread(target=guarded, args=(job,), daemon=True) for job in jobs]
@@ -422,7 +422,7 @@ def test_without_shim_the_device_is_synchronous(layout, exported):
 
 def test_sync_setting(layout):
     out = probe(layout, TF_METAL_SHIM="auto", TF_METAL_SYNC="1")
-    assert out.split()[0] in ("shim", "c_api") and out.split()[1] == "True"
+    assert out.split()[0] in ("shim", "api") and out.split()[1] == "True"
     assert "tools/build_shim.py" not in out
 
 

@@ -319,10 +319,10 @@ TF_Bool host_callback(const SP_Device*, SP_Stream stream, SE_StatusCallbackFn fu
 // ---- registration
 // --------------------------------------------------------------------------------
 
-int registered_devices = 0;
-
-void get_device_count(const SP_Platform*, int* count, TF_Status* status) {
-  *count = registered_devices;
+// The number of devices is kept in the platform: TensorFlow may load this library a second time, as
+// a platform without devices.
+void get_device_count(const SP_Platform* platform, int* count, TF_Status* status) {
+  *count = static_cast<int>(reinterpret_cast<intptr_t>(platform->ext));
   tf.TF_SetStatus(status, TF_OK, "");
 }
 
@@ -363,6 +363,8 @@ void create_stream_executor(const SP_Platform*, SE_CreateStreamExecutorParams* p
   params->struct_size = SE_CREATE_STREAM_EXECUTOR_PARAMS_STRUCT_SIZE;
   SP_StreamExecutor* se = params->stream_executor;
   // Ours may be smaller or larger than the caller's: only members that both know are looked at.
+  TFMETAL_LOG(kInfo, concat("SP_StreamExecutor: ", se->struct_size, " bytes in TensorFlow ",
+                            tf.TF_Version(), ", ", SP_STREAMEXECUTOR_STRUCT_SIZE, " here"));
   se->struct_size = SP_STREAMEXECUTOR_STRUCT_SIZE;
   se->allocate = &allocate;
   se->deallocate = &deallocate;
@@ -409,10 +411,10 @@ void create_timer_fns(const SP_Platform*, SP_TimerFns* fns, TF_Status* status) {
 
 void fill_platform(SE_PlatformRegistrationParams* params, int device_count, const char* name,
                    const char* type) {
-  registered_devices = device_count;
   params->struct_size = SE_PLATFORM_REGISTRATION_PARAMS_STRUCT_SIZE;
   SP_Platform* platform = params->platform;
   platform->struct_size = SP_PLATFORM_STRUCT_SIZE;
+  platform->ext = reinterpret_cast<void*>(static_cast<intptr_t>(device_count));
   platform->name = name;
   platform->type = type;
   platform->supports_unified_memory = 0;  // TensorFlow would only use it to oversubscribe memory

@@ -5,8 +5,8 @@
 
 #include "plugin/device/device.h"
 #include "plugin/device/stats.h"
-#include "plugin/env.h"
 #include "plugin/log.h"
+#include "plugin/variables/shim_loader.h"
 
 namespace tfmetal {
 
@@ -38,7 +38,7 @@ void dispatch(mps::CommandBuffer buffer, mtl::ComputePipelineState shader, const
 }  // namespace
 
 Stream::Stream(Device& device)
-    : device_(device), timeline_(device.acquire_timeline()), sync_(env::flag(env::kSync)) {}
+    : device_(device), timeline_(device.acquire_timeline()), sync_(synchronous()) {}
 
 Stream::~Stream() {
   if (forked()) return;

@@ -145,7 +145,7 @@ const std::string& variable_mode_reason() { return decision().reason; }
 const char* name(VariableMode mode) {
   switch (mode) {
     case VariableMode::kCApi:
-      return "c_api";
+      return "api";
     case VariableMode::kShim:
       return "shim";
     case VariableMode::kSync:

@@ -20,7 +20,7 @@ enum class VariableMode {
 // Decided at the first call, after load_tf_api(). TF_METAL_SHIM: auto looks for
 // libvariables-<major>.<minor> beside the Python package; off, or the path of a library.
 VariableMode variable_mode();
-const char* name(VariableMode mode);  // "c_api", "shim", "sync"
+const char* name(VariableMode mode);  // "api", "shim", "sync"
 // Where the functions come from, or why there are none.
 const std::string& variable_mode_reason();
 

@@ -120,7 +120,10 @@ HOST_METHOD(MTLDevice, "newComputePipelineStateWithFunction:error:",
 
 extern "C" {
 
-id MTLCreateSystemDefaultDevice() { return objc_retain(host::the_device()); }
+id MTLCreateSystemDefaultDevice() {
+  const bool present = tfmetal::env::flag(tfmetal::env::kHostGpus);
+  return present ? objc_retain(host::the_device()) : nullptr;
+}
 
 id MTLCopyAllDevices() {
   const id device = host::the_device();

@@ -1,0 +1,94 @@
+"""Writes what the documentation repeats from the plugin: run by make docs, checked by make docs-check.
+
+    tools/make_docs.py [--check]
+
+A page is generated as a whole; in other files the text between these markers is:
+
+    <!-- generated: NAME -->
+    <!-- end of NAME -->
+"""
+
+import argparse
+import os
+import pathlib
+import re
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+HOST_PREFIX = "TF_METAL_HOST_"
+
+
+def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [header, tuple("---" for _ in header), *rows]
+    return "".join(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |\n" for row in lines)
+
+
+def variables(simulation: bool) -> str:
+    import tensorflow_metal_py as metal
+
+    rows = [
+        (f"`{row.name}`", f"`{row.default}`" if row.default else "", row.help)
+        for row in metal.environment()
+        if row.name.startswith(HOST_PREFIX) == simulation
+    ]
+    return table(("variable", "default", "meaning"), rows)
+
+
+def environment_page() -> str:
+    return (
+        "# Environment variables\n\n"
+        "Generated from `plugin/env.cc` by `make docs`. `python -m tensorflow_metal_py env` prints\n"
+        "the values of this machine. They are read when TensorFlow loads the plugin.\n\n"
+        f"{variables(False)}\n"
+        "## Simulating a Mac\n\n"
+        "On Linux the plugin talks to a simulation of Metal; these set it up. macOS ignores them.\n\n"
+        f"{variables(True)}"
+    )
+
+
+# Path of a page -> its text; (path, name of the marked section) -> its text.
+PAGES = {"docs/environment.md": environment_page}
+SECTIONS = {("README.md", "environment"): lambda: variables(False)}
+
+
+def with_section(text: str, name: str, content: str) -> str:
+    begin, end = f"<!-- generated: {name} -->\n", f"<!-- end of {name} -->"
+    pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
+    replaced, count = pattern.subn(lambda _: f"{begin}\n{content}\n{end}", text)
+    if count != 1:
+        raise SystemExit(f"expected one section {name!r}, found {count}")
+    return replaced
+
+
+def wanted() -> dict[pathlib.Path, str]:
+    """What each file should contain."""
+    texts = {ROOT / path: page() for path, page in PAGES.items()}
+    for (path, name), content in SECTIONS.items():
+        file = ROOT / path
+        texts[file] = with_section(texts.get(file) or file.read_text(), name, content())
+    return texts
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="change nothing, fail if out of date")
+    check = parser.parse_args().check
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # Defaults are documented, whatever is set here.
+    for name in [n for n in os.environ if n.startswith("TF_METAL_")]:
+        del os.environ[name]
+    old = {
+        path: text
+        for path, text in wanted().items()
+        if not path.exists() or path.read_text() != text
+    }
+    for path, text in old.items():
+        print(f"{path.relative_to(ROOT)} {'is out of date: run make docs' if check else 'written'}")
+        if not check:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+    return 1 if check and old else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
