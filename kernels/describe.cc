@@ -38,6 +38,7 @@ json::Value describe(const RegisteredRow& registered) {
                       {"kind", kind_of(row)},
                       {"types", types},
                       {"host", host},
+                      {"own", row.define != nullptr},
                       {"inplace", !row.inplace.empty()},
                       {"cluster", name_of(row.cluster)},
                       {"precision", name_of(row.precision)},

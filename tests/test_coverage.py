@@ -1,14 +1,10 @@
 """The coverage gate: what is registered is tested, and what is tested is registered."""
 
 import tensorflow as tf
-from tensorflow.python.framework import kernels
+from tensorflow.python.framework import kernels, op_def_library
 
 from tests import spine
 from tests.cases import all_cases
-
-# Ops whose kernels work on resources: tests/test_variables.py runs them.
-_RESOURCE_OPS = "resource"
-
 
 def _exercised() -> set[tuple[str, str]]:
     return {(c.op, c.dtype) for c in all_cases()}
@@ -17,7 +13,7 @@ def _exercised() -> set[tuple[str, str]]:
 def test_every_registered_op_and_type_has_a_case():
     missing = []
     for row in spine.table():
-        if row["kind"] == _RESOURCE_OPS:
+        if row["own"] or row["kind"] == "resource":  # test_own_ops, test_variables.py
             continue
         first = next(iter(row["types"].values()), ["bool"])  # logical ops have no type attribute
         missing += [(row["op"], d) for d in first if (row["op"], d) not in _exercised()]
@@ -41,5 +37,18 @@ def test_table_equals_tensorflow_registry():
 
 def test_types_exist_in_op_definitions():
     for row in spine.table():
-        definition = tf.raw_ops.__dict__.get(row["op"])
-        assert definition is not None, f"{row['op']} is not an op of this TensorFlow"
+        known = hasattr(tf.raw_ops, row["op"]) or row["own"]
+        assert known, f"{row['op']} is not an op of this TensorFlow"
+
+
+def test_own_ops():
+    """Ops that the plugin defines have no CPU kernel to compare with."""
+    own = {row["op"] for row in spine.table() if row["own"]}
+    assert own == {"MetalDoNothing"}
+
+    @tf.function
+    def function(x):
+        return op_def_library.apply_op("MetalDoNothing", x=x + 1.0)
+
+    with tf.device(f"/{spine.device_type()}:0"):
+        assert function(tf.constant([1.0, 2.0])).numpy().tolist() == [2.0, 3.0]

@@ -41,7 +41,6 @@ _BAD = {
     "xent_labels": lambda: R.SparseSoftmaxCrossEntropyWithLogits(features=f(2, 3), labels=[0]),
     "xent_no_class": lambda: R.SparseSoftmaxCrossEntropyWithLogits(features=f(2, 0), labels=[0, 0]),
     "where_scalar": lambda: R.Where(condition=tf.constant(True)),
-    "softmax_scalar": lambda: R.Softmax(logits=tf.constant(1.0)),
     "batch_matmul": lambda: R.BatchMatMulV2(x=f(2, 3, 4), y=f(3, 4, 5)),
 }
 

@@ -2,6 +2,7 @@
 // a loop over t compiles once.
 #include "kernels/families.h"
 #include "kernels/native/strided.h"
+#include "plugin/error.h"
 
 namespace tfmetal {
 
@@ -24,6 +25,22 @@ void slice(NativeCall& call) {
     stride *= shape[axis];
   }
   copy_view(call, view);
+}
+
+// The shape function sees the sizes only.
+void check_slice(const Node& node) {
+  const std::vector<int64_t> begin = node.host_ints(1), size = node.host_ints(2);
+  for (size_t axis = 0; axis < begin.size(); ++axis) {
+    const int64_t extent = node.in(0).shape[axis];
+    if (begin[axis] < 0 || begin[axis] > extent) {
+      throw_invalid_argument(node.describe(), ": Expected begin[", axis, "] in [0, ", extent,
+                             "], but got ", begin[axis]);
+    }
+    if (size[axis] != -1 && (size[axis] < 0 || begin[axis] + size[axis] > extent)) {
+      throw_invalid_argument(node.describe(), ": Expected size[", axis, "] in [0, ",
+                             extent - begin[axis], "], but got ", size[axis]);
+    }
+  }
 }
 
 void strided_slice(NativeCall& call) {
