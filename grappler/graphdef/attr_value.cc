@@ -226,7 +226,7 @@ float AttrValue::as_float() const {
 std::string AttrValue::as_string() const { return payload(Kind::kString); }
 int64_t AttrValue::as_int() const { return int64_t(number(Kind::kInt)); }
 bool AttrValue::as_bool() const { return number(Kind::kBool) != 0; }
-TF_DataType AttrValue::as_type() const { return TF_DataType(int32_t(number(Kind::kType))); }
+TF_DataType AttrValue::as_type() const { return data_type(number(Kind::kType)); }
 PartialShape AttrValue::as_shape() const { return PartialShape::parse(payload(Kind::kShape)); }
 TensorProto AttrValue::as_tensor() const { return TensorProto::parse(payload(Kind::kTensor)); }
 AttrFunc AttrValue::as_func() const { return AttrFunc::parse(payload(Kind::kFunc)); }
@@ -279,7 +279,7 @@ std::vector<bool> AttrValue::as_bools() const {
 }
 std::vector<TF_DataType> AttrValue::as_types() const {
   std::vector<TF_DataType> out;
-  for (const int64_t value : numbers(Kind::kType)) out.push_back(TF_DataType(int32_t(value)));
+  for (const int64_t value : numbers(Kind::kType)) out.push_back(data_type(uint64_t(value)));
   return out;
 }
 std::vector<PartialShape> AttrValue::as_shapes() const {

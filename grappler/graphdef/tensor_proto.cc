@@ -192,7 +192,7 @@ TensorProto TensorProto::parse(std::string_view bytes) {
   TensorProto tensor;
   std::string shape;  // parts of a repeated message merge, which is to read them in sequence
   for (WireReader r(bytes); r.next();) {
-    if (r.is(kDtype, WireType::kVarint)) tensor.dtype_ = TF_DataType(int32_t(r.varint()));
+    if (r.is(kDtype, WireType::kVarint)) tensor.dtype_ = data_type(r.varint());
     if (r.is(kShape, WireType::kBytes)) shape += r.bytes();
   }
   tensor.shape_ = PartialShape::parse(shape);

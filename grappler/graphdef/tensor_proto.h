@@ -17,6 +17,13 @@ namespace tfmetal {
 // describe ("all zeros") a tensor of any size.
 inline constexpr size_t kMaxTensorBytes = size_t(256) << 20;
 
+// The type with that number in types.proto; 0 (invalid) for one that this C API has no name for,
+// such as a reference type, since an enum cannot hold it.
+inline TF_DataType data_type(uint64_t number) {
+  constexpr uint64_t kLargest = TF_UINT4;  // in the oldest headers supported
+  return number <= kLargest ? TF_DataType(number) : TF_DataType(0);
+}
+
 struct PartialShape {
   bool unknown_rank = false;
   std::vector<int64_t> dims;  // -1: unknown

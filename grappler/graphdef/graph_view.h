@@ -1,0 +1,133 @@
+// GraphView: a graph whose edges are pointers, to be edited by passes.
+//
+// Names are written into inputs only when the graph is taken out again, so that renaming costs
+// nothing and cannot break an edge. Node pointers stay valid for the life of the view, removed
+// nodes included. Lookups by name, adding and removing an edge take constant time.
+// Edits that would make a broken graph throw FailedPrecondition and change nothing.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "grappler/graphdef/graph_def.h"
+
+namespace tfmetal {
+
+class Node;
+
+inline constexpr int kControlPort = -1;
+
+// An output of a node; port kControlPort: that it has run.
+struct Output {
+  Node* node = nullptr;
+  int port = 0;
+  friend bool operator==(const Output&, const Output&) = default;
+};
+
+// An input of a node: fanins()[index].
+struct Use {
+  Node* node = nullptr;
+  int index = 0;
+  friend bool operator==(const Use&, const Use&) = default;
+};
+
+class Node {
+ public:
+  const std::string& name() const { return def_.name; }
+  const std::string& op() const { return def_.op; }
+  const std::string& device() const { return def_.device; }
+  // Attributes; inputs and the name are the view's business.
+  const NodeDef& def() const { return def_; }
+  void set_attr(std::string_view name, AttrValue value) { def_.set_attr(name, std::move(value)); }
+  void set_device(std::string device) { def_.device = std::move(device); }
+  bool removed() const { return removed_; }
+
+  // Data inputs in order, then control inputs in no particular order.
+  size_t num_inputs() const { return num_data_; }
+  size_t num_controls() const { return fanins_.size() - num_data_; }
+  Output input(size_t index) const;  // throws OutOfRange
+  std::vector<Output> inputs() const;
+  std::vector<Node*> controls() const;
+
+  // Who reads this node's outputs, in no particular order. A node that uses an output twice comes
+  // twice. The list is a copy: the graph may be edited while walking it.
+  std::vector<Use> uses(int port) const;
+  std::vector<Use> data_uses() const;  // of all ports but control
+  std::vector<Node*> control_uses() const;
+  size_t num_data_uses() const { return fanouts_.size() - num_control_uses_; }
+  size_t num_control_uses() const { return num_control_uses_; }
+
+ private:
+  friend class GraphView;
+  struct Fanin {
+    Output source;
+    size_t slot;  // where in the source's fanouts_ this edge is
+  };
+
+  NodeDef def_;  // def_.inputs is stale when rewritten_
+  std::vector<Fanin> fanins_;
+  std::vector<Use> fanouts_;
+  size_t num_data_ = 0;
+  size_t num_control_uses_ = 0;
+  bool removed_ = false;
+  bool rewritten_ = false;
+};
+
+class GraphView {
+ public:
+  // Throws InvalidArgument when a name comes twice, an input does not exist, or a data input
+  // follows a control input.
+  explicit GraphView(GraphDef graph);
+  GraphView(GraphView&&) = default;
+  GraphView& operator=(GraphView&&) = default;
+
+  // All nodes, removed ones included; nodes are added at the end. Take size() anew while editing.
+  size_t size() const { return nodes_.size(); }
+  Node& node(size_t index) const { return *nodes_[index]; }
+  Node* find(std::string_view name) const;  // nullptr when there is none
+
+  // `name`, or if it is taken `name` with a number.
+  std::string unique_name(std::string name) const;
+
+  // Adds a node. The edges are those given; def.inputs must be empty.
+  Node& add(NodeDef def, const std::vector<Output>& inputs,
+            const std::vector<Node*>& controls = {});
+  // Gives the node another operation, attributes, device and data inputs. Its name, control
+  // inputs and consumers stay.
+  void redefine(Node& node, NodeDef def, const std::vector<Output>& inputs);
+  void rename(Node& node, std::string name);
+
+  void set_input(Node& node, size_t index, Output source);
+  // Does nothing if the edge exists; throws on an edge from a node to itself.
+  void add_control(Node& from, Node& to);
+  void remove_control(Node& from, Node& to);  // does nothing if there is no such edge
+
+  // Makes every reader of `from` (a data output) read `to`, except `to.node` itself.
+  void replace_uses(Output from, Output to);
+
+  // Removes a node that no data input reads. What had to run before it still runs before
+  // everything that waited for it: its control consumers wait for its inputs.
+  void remove(Node& node);
+
+  // The graph as it is now, removed nodes left out.
+  GraphDef graph() const;
+
+ private:
+  void check_alive(const Node& node) const;
+  void check_source(const Node& reader, Output source) const;
+  void connect(Node& reader, Output source);  // appends to fanins_
+  void detach(Node& reader, size_t index);    // takes the edge out of the source's fanouts_
+  void attach(Node& reader, size_t index, Output source);
+  void drop_fanin(Node& reader, size_t index);  // the last of its sort takes its place
+  void set_data_inputs(Node& node, const std::vector<Output>& inputs);
+
+  std::vector<std::unique_ptr<Node>> nodes_;
+  std::unordered_map<std::string_view, Node*> by_name_;  // keys are the nodes' own names
+  std::string rest_;
+};
+
+}  // namespace tfmetal
