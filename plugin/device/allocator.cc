@@ -223,11 +223,15 @@ void Allocator::release_until(uint64_t reserved) {
     std::sort(idle.begin(), idle.end(), [](Block* a, Block* b) { return a->freed < b->freed; });
     for (Block* block : idle) {
       if (static_cast<uint64_t>(info_.reserved) <= reserved) break;
-      std::erase(free_[block->size], block);
+      block->freed = 0;
       info_.reserved -= static_cast<int64_t>(block->size);
       released.push_back(block);
     }
-    if (!released.empty()) generation_ = next_generation();
+    if (released.empty()) return;
+    generation_ = next_generation();
+    for (auto& [size, blocks] : free_) {
+      std::erase_if(blocks, [](const Block* block) { return block->freed == 0; });
+    }
   }
   for (Block* block : released) delete block;
 }

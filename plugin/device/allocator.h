@@ -35,7 +35,7 @@ struct Block {
   size_t size = 0;       // of the buffer: the size class
   size_t requested = 0;  // what TensorFlow asked for
   Ticket last_use;       // guarded by a process-wide lock: last_use_of(), Timeline::encode()
-  uint64_t freed = 0;    // a clock of frees: the order in which blocks go back to Metal
+  uint64_t freed = 0;    // a clock of frees, from 1: the order in which blocks go back to Metal
   std::atomic<bool> live{false};
 };
 

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "plugin/device/device.h"
+#include "plugin/device/encoder.h"
 #include "plugin/device/stats.h"
 #include "plugin/log.h"
 #include "plugin/variables/shim_loader.h"
@@ -14,25 +15,29 @@ namespace {
 
 const std::string kCopyLabel = "copy";
 const std::string kFillLabel = "fill";
-// Metal's copy of 4 GiB and more fails without an error (pytorch#124335).
-constexpr size_t kLargestCopy = size_t{1} << 31;
+// Metal's copy of 4 GiB and more fails without an error (pytorch#124335); a grid has fewer than
+// 2^32 threads.
+constexpr size_t kLargestPiece = size_t{1} << 31;
 // Blits want offsets and sizes in multiples of this on macOS (Apple's documentation).
 constexpr size_t kBlitAlignment = 4;
 constexpr NSUInteger kThreadsPerGroup = 256;
 
 bool blit_aligned(size_t a, size_t b) { return (a | b) % kBlitAlignment == 0; }
 
-// Runs `shader` with `threads` threads, one per element.
-template <class Bind>
-void dispatch(mps::CommandBuffer buffer, mtl::ComputePipelineState shader, const std::string& label,
-              size_t threads, const Bind& bind) {
-  const mtl::ComputeCommandEncoder encoder = buffer.compute_encoder();
-  encoder.set_label(label);
+// Calls `piece(offset, size)` for ranges that Metal can deal with at once.
+template <class Piece>
+void in_pieces(size_t size, const Piece& piece) {
+  for (size_t done = 0; done < size; done += kLargestPiece) {
+    piece(done, std::min(size - done, kLargestPiece));
+  }
+}
+
+// Runs `shader` with one thread per element.
+void dispatch(mtl::ComputeCommandEncoder encoder, mtl::ComputePipelineState shader,
+              size_t elements) {
   encoder.set_pipeline(shader);
-  bind(encoder);
-  encoder.dispatch_threads({threads, 1, 1},
-                           {std::min<NSUInteger>(threads, kThreadsPerGroup), 1, 1});
-  encoder.end_encoding();
+  encoder.dispatch_threads({elements, 1, 1},
+                           {std::min<NSUInteger>(elements, kThreadsPerGroup), 1, 1});
 }
 
 }  // namespace
@@ -120,61 +125,54 @@ void Stream::copy(BufferSlice to, BufferSlice from, size_t size) {
 void Stream::encode_copy(BufferSlice to, BufferSlice from, size_t size) {
   const BufferSlice uses[] = {to, from};
   const EncodeInfo info{&kCopyLabel, uses, 2 * size, 1};
-  if (!blit_aligned(to.offset | from.offset, size)) {
-    const mtl::ComputePipelineState shader = device_.pipeline("copy_bytes");
-    timeline_.encode(info, [&](mps::CommandBuffer buffer) {
-      dispatch(buffer, shader, kCopyLabel, size, [&](mtl::ComputeCommandEncoder encoder) {
-        encoder.set_buffer(to.buffer(), to.offset, 0);
-        encoder.set_buffer(from.buffer(), from.offset, 1);
+  if (blit_aligned(to.offset | from.offset, size)) {
+    return timeline_.encode(info, [&](mps::CommandBuffer buffer) {
+      const Encoder encoder(buffer.blit_encoder(), kCopyLabel);
+      in_pieces(size, [&](size_t offset, size_t bytes) {
+        encoder->copy(from.buffer(), from.offset + offset, to.buffer(), to.offset + offset, bytes);
       });
     });
-    return;
   }
+  const mtl::ComputePipelineState shader = device_.pipeline("copy_bytes");
   timeline_.encode(info, [&](mps::CommandBuffer buffer) {
-    const mtl::BlitCommandEncoder encoder = buffer.blit_encoder();
-    encoder.set_label(kCopyLabel);
-    for (size_t done = 0; done < size; done += kLargestCopy) {
-      encoder.copy(from.buffer(), from.offset + done, to.buffer(), to.offset + done,
-                   std::min(size - done, kLargestCopy));
-    }
-    encoder.end_encoding();
+    const Encoder encoder(buffer.compute_encoder(), kCopyLabel);
+    in_pieces(size, [&](size_t offset, size_t bytes) {
+      encoder->set_buffer(to.buffer(), to.offset + offset, 0);
+      encoder->set_buffer(from.buffer(), from.offset + offset, 1);
+      dispatch(*encoder, shader, bytes);
+    });
   });
 }
 
 void Stream::fill(BufferSlice to, uint8_t value, size_t size) {
   if (size == 0) return;
-  const EncodeInfo info{&kFillLabel, {&to, 1}, size, 1};
-  if (!blit_aligned(to.offset, size)) {
-    const mtl::ComputePipelineState shader = device_.pipeline("fill_bytes");
-    timeline_.encode(info, [&](mps::CommandBuffer buffer) {
-      dispatch(buffer, shader, kFillLabel, size, [&](mtl::ComputeCommandEncoder encoder) {
-        encoder.set_buffer(to.buffer(), to.offset, 0);
-        encoder.set_bytes(&value, sizeof value, 1);
-      });
-    });
-    return;
-  }
-  timeline_.encode(info, [&](mps::CommandBuffer buffer) {
-    const mtl::BlitCommandEncoder encoder = buffer.blit_encoder();
-    encoder.set_label(kFillLabel);
-    encoder.fill(to.buffer(), {to.offset, size}, value);
-    encoder.end_encoding();
+  if (!blit_aligned(to.offset, size)) return fill_elements(to, "fill_bytes", value, size);
+  timeline_.encode({&kFillLabel, {&to, 1}, size, 1}, [&](mps::CommandBuffer buffer) {
+    const Encoder encoder(buffer.blit_encoder(), kFillLabel);
+    encoder->fill(to.buffer(), {to.offset, size}, value);
   });
 }
 
 void Stream::fill32(BufferSlice to, uint32_t value, size_t size) {
+  if (size == 0) return;
   if (!blit_aligned(to.offset, size)) {
     throw_internal("fill of ", size, " bytes at offset ", to.offset, " by a 32-bit pattern");
   }
   const uint8_t byte = value & 0xff;
   if (value == byte * 0x01010101u) return fill(to, byte, size);
-  const mtl::ComputePipelineState shader = device_.pipeline("fill_words");
+  fill_elements(to, "fill_words", value, size);
+}
+
+template <class T>
+void Stream::fill_elements(BufferSlice to, const char* shader, T value, size_t size) {
+  const mtl::ComputePipelineState pipeline = device_.pipeline(shader);
   timeline_.encode({&kFillLabel, {&to, 1}, size, 1}, [&](mps::CommandBuffer buffer) {
-    dispatch(buffer, shader, kFillLabel, size / sizeof value,
-             [&](mtl::ComputeCommandEncoder encoder) {
-               encoder.set_buffer(to.buffer(), to.offset, 0);
-               encoder.set_bytes(&value, sizeof value, 1);
-             });
+    const Encoder encoder(buffer.compute_encoder(), kFillLabel);
+    encoder->set_bytes(&value, sizeof value, 1);
+    in_pieces(size, [&](size_t offset, size_t bytes) {
+      encoder->set_buffer(to.buffer(), to.offset + offset, 0);
+      dispatch(*encoder, pipeline, bytes / sizeof value);
+    });
   });
 }
 

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "plugin/device/device.h"
+#include "plugin/device/encoder.h"
 #include "plugin/device/recorder.h"
 #include "plugin/device/stats.h"
 #include "plugin/env.h"
@@ -72,10 +73,8 @@ void fill_after_last_use(Block& block, uint8_t value) {
   const Ticket last = last_use_of(block);
   const BufferSlice slice{&block, 0};
   last.timeline->encode({&label, {&slice, 1}, block.size, 1}, [&](mps::CommandBuffer buffer) {
-    const mtl::BlitCommandEncoder encoder = buffer.blit_encoder();
-    encoder.set_label(label);
-    encoder.fill(block.buffer, {0, block.size}, value);
-    encoder.end_encoding();
+    const Encoder encoder(buffer.blit_encoder(), label);
+    encoder->fill(block.buffer, {0, block.size}, value);
   });
 }
 
@@ -109,7 +108,7 @@ Timeline::~Timeline() {
 
 void Timeline::reuse() {
   std::lock_guard lock(state_mutex_);
-  poison_.reset();
+  poison_.clear();
   waited_.clear();
 }
 
@@ -268,7 +267,7 @@ void Timeline::completed(Submission& submission, mtl::CommandBuffer last) {
 void Timeline::finish(Submission& submission, std::optional<Error> error) {
   std::lock_guard lock(state_mutex_);
   submission.done = true;
-  if (error && !poison_) poison_.emplace(Poison{submission.value, *error});
+  if (error) poison_.emplace(submission.value, *error);
   // Handlers of one queue come in order, but nobody promises it.
   while (!in_flight_.empty() && in_flight_.front()->done) {
     completed_.store(in_flight_.front()->value);
@@ -387,11 +386,13 @@ std::vector<Ticket> Timeline::drain() {
   return tickets;
 }
 
+// The first error up to a value stands for the others; later ones are raised by what needs them.
 std::optional<Error> Timeline::take_poison(uint64_t up_to) {
   std::lock_guard lock(state_mutex_);
-  if (!poison_ || poison_->value > up_to) return std::nullopt;
-  std::optional<Error> error(std::in_place, poison_->error);
-  poison_.reset();
+  const auto end = poison_.upper_bound(up_to);
+  if (end == poison_.begin()) return std::nullopt;
+  std::optional<Error> error(std::in_place, poison_.begin()->second);
+  poison_.erase(poison_.begin(), end);
   return error;
 }
 

@@ -9,7 +9,8 @@
 // encode functions run under the first two:
 //   1. Timeline::mutex_        the open command buffer and pending dependencies of one timeline
 //   2. Device::mutex()         encoding, process-wide
-//   3. leaves, one at a time:  Timeline::state_mutex_, last-use lock, HostCallbacks, Allocator
+//   3. leaves, one at a time:  Timeline::state_mutex_, HostCallbacks, Allocator
+//   4. the last-use lock       (the allocator looks at last uses under its own)
 // No thread holds two Timeline::mutex_. Metal's completion handlers take leaves, and mutex_ only by
 // try_lock: they must never block, for Metal may need them to go on.
 #pragma once
@@ -77,9 +78,10 @@ class Timeline {
   // Returns tickets that stand for all of it.
   std::vector<Ticket> drain();
 
-  // The error of a command buffer of this timeline, once.
+  // The error of the first command buffer of this timeline that failed, once; those of later ones
+  // are dropped with it.
   std::optional<Error> take_poison() { return take_poison(UINT64_MAX); }
-  // The same for everything that these tickets depend on.
+  // The same for what these tickets depend on, and nothing later.
   static std::optional<Error> take_poison(std::vector<Ticket> tickets);
 
   // Forgets the past of a timeline that changes hands; it must have been drained.
@@ -100,10 +102,6 @@ class Timeline {
     uint64_t value = 0;
     Open work;
     bool done = false;  // guarded by state_mutex_
-  };
-  struct Poison {
-    uint64_t value;
-    Error error;
   };
   struct Dependency {
     uint64_t value = 0;
@@ -142,7 +140,7 @@ class Timeline {
   std::mutex state_mutex_;
   std::condition_variable progress_;
   std::deque<std::shared_ptr<Submission>> in_flight_;
-  std::optional<Poison> poison_;
+  std::map<uint64_t, Error> poison_;      // of failed buffers, by value
   std::map<Timeline*, uint64_t> waited_;  // the latest value of others that work here waited for
   std::atomic<uint64_t> completed_{0};
   std::atomic<long> in_flight_count_{0};

@@ -1,0 +1,690 @@
+// Streams on whatever Metal there is. Run with TF_METAL_HOST_CHAOS=<seed> for delays.
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+#include <future>
+#include <random>
+#include <thread>
+
+#include "plugin/device/device.h"
+#include "plugin/device/profile_hook.h"
+#include "plugin/device/stats.h"
+#include "plugin/device/stream.h"
+#include "tests/cc/check.h"
+
+using tfmetal::BufferSlice;
+using tfmetal::Device;
+using tfmetal::EncodeInfo;
+using tfmetal::Error;
+using tfmetal::last_use_of;
+using tfmetal::stats;
+using tfmetal::Stream;
+using tfmetal::Ticket;
+
+namespace {
+
+// TF_METAL_OPS_PER_COMMIT and TF_METAL_BYTES_PER_COMMIT, set in main().
+constexpr int kOpsPerCommit = 16;
+constexpr size_t kBytesPerCommit = 1 << 20;
+constexpr auto kPatience = std::chrono::seconds(60);
+
+Device& device() { return *Device::all().at(0); }
+
+// A block of device memory for the length of a test.
+struct Memory {
+  explicit Memory(size_t size) : pointer(device().allocator().allocate(size)), size(size) {}
+  ~Memory() { free(); }
+  Memory(const Memory&) = delete;
+  BufferSlice slice(size_t offset = 0) const {
+    return device().allocator().resolve(static_cast<char*>(pointer) + offset);
+  }
+  void free() {
+    if (pointer) device().allocator().deallocate(pointer);
+    pointer = nullptr;
+  }
+  void* pointer;
+  size_t size;
+};
+
+std::vector<unsigned char> read(Stream& stream, const Memory& memory) {
+  std::vector<unsigned char> bytes(memory.size);
+  const auto error = stream.copy_to_host(bytes.data(), memory.slice(), memory.size);
+  if (error) check::report(__FILE__, __LINE__, error->what());
+  return bytes;
+}
+
+bool all_equal(const std::vector<unsigned char>& bytes, unsigned char value) {
+  for (unsigned char byte : bytes) {
+    if (byte != value) return false;
+  }
+  return true;
+}
+
+// Device work given after the gate starts when it opens.
+struct Gate {
+  explicit Gate(Stream& stream) {
+    stream.host_callback([future = opened.get_future().share()] { future.wait(); });
+  }
+  ~Gate() { open(); }
+  void open() {
+    if (!std::exchange(is_open, true)) opened.set_value();
+  }
+  std::promise<void> opened;
+  bool is_open = false;
+};
+
+template <class Condition>
+bool eventually(const Condition& condition) {
+  const auto deadline = std::chrono::steady_clock::now() + kPatience;
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() > deadline) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  return true;
+}
+
+// A fill under a label of its own.
+void labelled_fill(Stream& stream, const std::string& label, BufferSlice to, size_t size,
+                   size_t bytes = 0) {
+  stream.encode({&label, {&to, 1}, bytes, 1}, [&](mps::CommandBuffer buffer) {
+    const mtl::BlitCommandEncoder encoder = buffer.blit_encoder();
+    encoder.set_label(label);
+    encoder.fill(to.buffer(), {to.offset, size}, 7);
+    encoder.end_encoding();
+  });
+}
+
+const std::string kLabel = "Fill test/fill";
+
+}  // namespace
+
+TEST(values_go_there_and_back) {
+  Stream stream(device());
+  Memory a(100000), b(100000);
+  std::vector<unsigned char> in(100000), out(100000);
+  for (size_t i = 0; i < in.size(); ++i) in[i] = static_cast<unsigned char>(i * 31);
+  stream.copy_from_host(a.slice(), in.data(), in.size());
+  stream.copy(b.slice(), a.slice(), in.size());
+  stream.fill(a.slice(), 9, in.size());
+  CHECK(!stream.copy_to_host(out.data(), b.slice(), out.size()));
+  CHECK(in == out);
+  CHECK(all_equal(read(stream, a), 9));
+}
+
+TEST(unaligned_copies_and_fills) {
+  Stream stream(device());
+  Memory a(64), b(64);
+  std::vector<unsigned char> in(64), expected(64, 0), out(64);
+  for (size_t i = 0; i < in.size(); ++i) in[i] = static_cast<unsigned char>(i + 1);
+  stream.copy_from_host(a.slice(), in.data(), in.size());
+  stream.fill(b.slice(), 0, 64);
+  stream.copy(b.slice(3), a.slice(5), 10);
+  stream.fill(b.slice(21), 77, 9);
+  stream.fill32(b.slice(32), 0x01020304, 12);
+  stream.fill32(b.slice(48), 0x05050505, 8);
+  std::memcpy(&expected[3], &in[5], 10);
+  std::memset(&expected[21], 77, 9);
+  for (int i = 0; i < 3; ++i) {
+    const uint32_t value = 0x01020304;
+    std::memcpy(&expected[32 + 4 * i], &value, 4);
+  }
+  std::memset(&expected[48], 5, 8);
+  CHECK(!stream.copy_to_host(out.data(), b.slice(), 64));
+  CHECK(out == expected);
+  CHECK(!stream.copy_to_host(out.data(), b.slice(21), 9));
+  CHECK_EQ(int(out[8]), 77);
+}
+
+TEST(buffers_fill_by_count) {
+  Stream stream(device());
+  Memory memory(64);
+  Gate gate(stream);
+  const int64_t before = stats().commits;
+  for (int i = 0; i < 2; ++i) labelled_fill(stream, kLabel, memory.slice(), 64);
+  CHECK_EQ(stats().commits - before, 2);  // an idle queue takes what it gets
+  for (int i = 0; i < 3 * kOpsPerCommit + 5; ++i) labelled_fill(stream, kLabel, memory.slice(), 64);
+  CHECK_EQ(stats().commits - before, 2 + 3);
+  stream.record();
+  CHECK_EQ(stats().commits - before, 2 + 3 + 1);
+  stream.record();
+  CHECK_EQ(stats().commits - before, 2 + 3 + 1);
+  gate.open();
+  stream.wait();
+}
+
+TEST(buffers_fill_by_bytes) {
+  Stream stream(device());
+  Memory memory(64);
+  Gate gate(stream);
+  for (int i = 0; i < 2; ++i) labelled_fill(stream, kLabel, memory.slice(), 64);
+  const int64_t before = stats().commits;
+  for (int i = 0; i < 8; ++i) {
+    labelled_fill(stream, kLabel, memory.slice(), 64, kBytesPerCommit / 2);
+  }
+  CHECK_EQ(stats().commits - before, 4);
+  gate.open();
+  stream.wait();
+}
+
+TEST(completed_buffers_commit_what_is_open) {
+  Stream stream(device());
+  Memory memory(64);
+  for (int round = 0; round < 20; ++round) {
+    Gate gate(stream);
+    for (int i = 0; i < 5; ++i) labelled_fill(stream, kLabel, memory.slice(), 64);
+    CHECK(!reached(last_use_of(*memory.slice().block)));
+    gate.open();
+    // Nobody asks for it, and it is done all the same.
+    CHECK(eventually([&] { return reached(last_use_of(*memory.slice().block)); }));
+  }
+}
+
+TEST(encodes_and_bytes_are_counted) {
+  Stream stream(device());
+  Memory a(4096), b(4096);
+  std::vector<char> host(4096);
+  const int64_t encodes = stats().encodes, in = stats().bytes_htod, out = stats().bytes_dtoh,
+                on = stats().bytes_dtod, waits = stats().sync_dtoh;
+  stream.copy_from_host(a.slice(), host.data(), 4096);
+  stream.copy(b.slice(), a.slice(), 4000);
+  CHECK(!stream.copy_to_host(host.data(), b.slice(), 100));
+  CHECK_EQ(stats().encodes - encodes, 1);
+  CHECK_EQ(stats().bytes_htod - in, 4096);
+  CHECK_EQ(stats().bytes_dtod - on, 4000);
+  CHECK_EQ(stats().bytes_dtoh - out, 100);
+  CHECK_EQ(stats().sync_dtoh - waits, 1);
+}
+
+TEST(blocks_order_streams) {
+  // No explicit dependency at all: the blocks know their last use.
+  Stream first(device()), second(device()), third(device());
+  Memory a(1 << 16), b(1 << 16), c(1 << 16);
+  for (int round = 0; round < 20; ++round) {
+    Gate gate(first);
+    const auto value = static_cast<uint8_t>(round + 1);
+    first.fill(a.slice(), value, a.size);
+    second.copy(b.slice(), a.slice(), a.size);
+    third.copy(c.slice(), b.slice(), a.size);
+    first.fill(a.slice(), 0xee, a.size);  // must not overtake the second stream's read
+    gate.open();
+    CHECK(all_equal(read(third, c), value));
+    CHECK(all_equal(read(first, a), 0xee));
+  }
+}
+
+TEST(dependencies_hold_back_later_work_only) {
+  Stream first(device()), second(device());
+  Memory a(64), b(64), c(64);
+  Gate gate(first);
+  first.fill(a.slice(), 1, 64);
+  second.fill(b.slice(), 2, 64);
+  const Ticket early = second.record();
+  second.wait_for(first.record());
+  second.fill(c.slice(), 3, 64);
+  const Ticket late = second.record();
+  CHECK(eventually([&] { return reached(early); }));
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  CHECK(!reached(late));
+  gate.open();
+  CHECK(!Stream::synchronize(late));
+  CHECK(reached(last_use_of(*a.slice().block)));
+}
+
+TEST(tickets_cover_dependencies) {
+  Stream first(device()), second(device()), third(device());
+  Memory a(64);
+  Gate gate(first);
+  first.fill(a.slice(), 1, 64);
+  second.wait_for(first.record());
+  const int64_t commits = stats().commits;
+  const Ticket ticket = second.record();  // one dependency and nothing else: no work needed
+  CHECK_EQ(stats().commits - commits, 0);
+  CHECK(!reached(ticket));
+  third.wait_for(ticket);
+  auto done = std::async(std::launch::async, [&] { third.wait(); });
+  CHECK(done.wait_for(std::chrono::milliseconds(20)) == std::future_status::timeout);
+  gate.open();
+  done.get();
+  CHECK(reached(ticket));
+}
+
+TEST(host_copies_do_not_wait_for_dependencies) {
+  // TensorFlow lets its copy stream wait for the compute stream before each copy in.
+  Stream compute(device()), copies(device());
+  Memory a(64), b(64);
+  const std::vector<char> host(64, 5);
+  Gate gate(compute);
+  compute.fill(a.slice(), 1, 64);
+  copies.wait_for(compute.record());
+  copies.copy_from_host(b.slice(), host.data(), 64);
+  CHECK(reached(copies.record()));
+  CHECK_EQ(int(b.slice().contents()[0]), 5);
+  // Device work of the same stream still does.
+  Memory c(64);
+  copies.copy(c.slice(), b.slice(), 64);
+  const Ticket ticket = copies.record();
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  CHECK(!reached(ticket));
+  gate.open();
+  CHECK(!Stream::synchronize(ticket));
+}
+
+TEST(host_copies_into_busy_blocks_are_ordered) {
+  Stream stream(device()), other(device());
+  Memory a(4096), b(4096);
+  const std::vector<char> host(4096, 2);
+  Gate gate(stream);
+  stream.fill(a.slice(), 1, 4096);
+  stream.copy(b.slice(), a.slice(), 4096);
+  std::vector<char> source = host;
+  other.copy_from_host(a.slice(), source.data(), 4096);
+  std::fill(source.begin(), source.end(), 99);  // the source may be reused at once
+  gate.open();
+  CHECK(all_equal(read(stream, b), 1));
+  CHECK(all_equal(read(stream, a), 2));
+}
+
+TEST(freed_blocks_are_fenced) {
+  Stream compute(device()), copies(device());
+  const size_t size = 123456;
+  const std::vector<char> host(size, 2);
+  for (int round = 0; round < 10; ++round) {
+    Memory result(size);
+    auto used = std::make_unique<Memory>(size);
+    void* const address = used->pointer;
+    Gate gate(compute);
+    compute.fill(used->slice(), 1, size);
+    compute.copy(result.slice(), used->slice(), size);
+    used->free();  // as TensorFlow does: the work is still queued
+    Memory next(size);
+    CHECK(next.pointer == address);
+    copies.copy_from_host(next.slice(), host.data(), size);
+    gate.open();
+    CHECK(all_equal(read(compute, result), 1));
+    CHECK(all_equal(read(copies, next), 2));
+  }
+}
+
+TEST(callbacks_run_in_order) {
+  Stream stream(device());
+  Memory a(64), b(64);
+  stream.fill(b.slice(), 0, 64);
+  std::vector<int> order;
+  bool right = true;
+  for (int i = 1; i <= 30; ++i) {
+    stream.fill(a.slice(), static_cast<uint8_t>(i), 64);
+    stream.host_callback([&, i] {
+      // What was given before is done, what was given after is not.
+      right = right && a.slice().contents()[0] == i && b.slice().contents()[0] == i - 1;
+      order.push_back(i);
+    });
+    stream.fill(b.slice(), static_cast<uint8_t>(i), 64);
+  }
+  CHECK(!stream.synchronize());
+  CHECK(right);
+  CHECK_EQ(order.size(), 30u);
+  CHECK(std::is_sorted(order.begin(), order.end()));
+}
+
+TEST(callbacks_hold_back_events_and_host_copies) {
+  Stream stream(device()), other(device());
+  Memory a(64);
+  std::vector<char> host(64, 1);
+  std::promise<void> go;
+  stream.host_callback([&, future = go.get_future().share()] {
+    future.wait();
+    std::fill(host.begin(), host.end(), 4);
+  });
+  const Ticket ticket = stream.record();
+  other.wait_for(ticket);
+  std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  CHECK(!reached(ticket));
+  auto copied =
+      std::async(std::launch::async, [&] { other.copy_from_host(a.slice(), host.data(), 64); });
+  CHECK(copied.wait_for(std::chrono::milliseconds(10)) == std::future_status::timeout);
+  go.set_value();
+  copied.get();
+  CHECK(all_equal(read(other, a), 4));
+  CHECK(eventually([&] { return reached(ticket); }));
+}
+
+TEST(exceptions_from_encode_leave_the_stream_usable) {
+  Stream stream(device());
+  Memory a(64);
+  bool thrown = false;
+  const BufferSlice slice = a.slice();
+  try {
+    stream.encode({&kLabel, {&slice, 1}, 0, 1},
+                  [](mps::CommandBuffer) { tfmetal::throw_invalid_argument("planted"); });
+  } catch (const Error& e) {
+    thrown = e.code == TF_INVALID_ARGUMENT && std::string(e.what()) == "planted";
+  }
+  CHECK(thrown);
+  stream.fill(a.slice(), 3, 64);
+  CHECK(all_equal(read(stream, a), 3));
+}
+
+TEST(the_queue_is_bounded) {
+  Stream stream(device());
+  Memory a(64);
+  const int64_t before = stats().commits;
+  auto gate = std::make_unique<Gate>(stream);
+  auto producer = std::async(std::launch::async, [&] {
+    for (int i = 0; i < 500; ++i) {
+      labelled_fill(stream, kLabel, a.slice(), 64);
+      stream.record();
+    }
+  });
+  CHECK(producer.wait_for(std::chrono::milliseconds(200)) == std::future_status::timeout);
+  CHECK(stats().commits - before < 64);  // what a Metal queue holds before it blocks
+  gate->open();
+  producer.get();
+  CHECK(!stream.synchronize());
+  CHECK_EQ(stats().commits - before, 500);
+}
+
+TEST(waiting_for_memory_that_queued_work_holds) {
+  const mtl::Device metal = device().metal();
+  tfmetal::Allocator allocator(metal, 8 << 20);
+  Stream stream(device());
+  auto use = [&](void* pointer) { stream.fill(allocator.resolve(pointer), 1, 4 << 20); };
+  void* a = allocator.allocate(4 << 20);
+  void* b = allocator.allocate(4 << 20);
+  CHECK(a && b);
+  auto gate = std::make_unique<Gate>(stream);
+  use(a);
+  use(b);
+  allocator.deallocate(a);
+  auto allocated = std::async(std::launch::async, [&] { return allocator.allocate(3 << 20); });
+  CHECK(allocated.wait_for(std::chrono::milliseconds(20)) == std::future_status::timeout);
+  gate->open();
+  void* c = allocated.get();
+  CHECK(c);
+  CHECK(!allocator.allocate(3 << 20));
+  allocator.deallocate(b);
+  allocator.deallocate(c);
+  stream.wait();
+}
+
+TEST(poison_of_queued_blocks_is_ordered) {
+  setenv("TF_METAL_POISON", "1", 1);
+  tfmetal::Allocator allocator(device().metal(), 8 << 20);
+  unsetenv("TF_METAL_POISON");
+  Stream stream(device());
+  Memory result(4096);
+  void* a = allocator.allocate(4096);
+  {
+    Gate gate(stream);
+    stream.fill(allocator.resolve(a), 1, 4096);
+    stream.copy(result.slice(), allocator.resolve(a), 4096);
+    allocator.deallocate(a);
+    CHECK(allocator.allocate(4096) == a);
+  }
+  CHECK(all_equal(read(stream, result), 1));
+  std::vector<unsigned char> bytes(4096);
+  CHECK(!stream.copy_to_host(bytes.data(), allocator.resolve(a), 4096));
+  CHECK(all_equal(bytes, 0xff));
+  allocator.deallocate(a);
+  stream.wait();
+}
+
+TEST(sync_mode_waits_after_every_op) {
+  setenv("TF_METAL_SYNC", "1", 1);
+  Stream stream(device());
+  unsetenv("TF_METAL_SYNC");
+  Memory a(64);
+  for (int i = 0; i < 10; ++i) {
+    labelled_fill(stream, kLabel, a.slice(), 64);
+    CHECK(reached(last_use_of(*a.slice().block)));
+  }
+}
+
+TEST(recording_times_each_encode) {
+  Stream stream(device());
+  Memory a(1 << 20);
+  labelled_fill(stream, kLabel, a.slice(), 64);
+  tfmetal::start_recording();
+  static const std::string labels[] = {"A a", "B b", "C c"};
+  for (int i = 0; i < 30; ++i) labelled_fill(stream, labels[i % 3], a.slice(), a.size);
+  const auto records = tfmetal::stop_recording();
+  labelled_fill(stream, kLabel, a.slice(), 64);
+  stream.wait();
+  CHECK(tfmetal::stop_recording().empty());
+  CHECK_EQ(records.size(), 30u);
+  for (size_t i = 0; i < records.size(); ++i) {
+    CHECK_EQ(records[i].label, labels[i % 3]);
+    CHECK(records[i].start_ns > 0);
+    CHECK(records[i].end_ns >= records[i].start_ns);
+    if (i) CHECK(records[i].start_ns >= records[i - 1].start_ns);
+    CHECK_EQ(records[i].stream, stream.index());
+  }
+}
+
+TEST(streams_with_pending_work_are_destroyed_safely) {
+  Memory a(1 << 16);
+  std::vector<Ticket> tickets;
+  for (int i = 0; i < 50; ++i) {
+    auto stream = std::make_unique<Stream>(device());
+    bool called = false;
+    for (int j = 0; j < 5; ++j) labelled_fill(*stream, kLabel, a.slice(), a.size);
+    stream->host_callback([&] { called = true; });
+    labelled_fill(*stream, kLabel, a.slice(), a.size);
+    tickets.push_back(i % 2 ? stream->record() : last_use_of(*a.slice().block));
+    stream.reset();
+    CHECK(called);
+    CHECK(reached(tickets.back()));
+  }
+  for (const Ticket& ticket : tickets) CHECK(reached(ticket));  // they outlive their stream
+}
+
+TEST(eight_threads_share_streams_and_blocks) {
+  Stream streams[] = {Stream(device()), Stream(device()), Stream(device())};
+  std::atomic<int> wrong{0};
+  auto work = [&](unsigned seed) {
+    std::mt19937 random(seed);
+    std::vector<unsigned char> host(30000), back(30000);
+    for (int i = 0; i < 60; ++i) {
+      const size_t size = 4 * (1 + random() % 7000);
+      Stream& in = streams[random() % 3];
+      Stream& compute = streams[random() % 3];
+      Stream& out = streams[random() % 3];
+      Memory a(size), b(size);
+      for (size_t j = 0; j < size; ++j) host[j] = static_cast<unsigned char>(seed + i + j);
+      in.copy_from_host(a.slice(), host.data(), size);
+      if (random() % 2) compute.wait_for(in.record());
+      compute.copy(b.slice(), a.slice(), size);
+      a.free();
+      if (random() % 4 == 0) compute.host_callback([] { std::this_thread::yield(); });
+      if (random() % 2) out.wait_for(compute.record());
+      if (out.copy_to_host(back.data(), b.slice(), size)) ++wrong;
+      if (std::memcmp(host.data(), back.data(), size) != 0) ++wrong;
+    }
+  };
+  std::vector<std::thread> threads;
+  for (unsigned seed = 1; seed <= 8; ++seed) threads.emplace_back(work, seed);
+  for (auto& thread : threads) thread.join();
+  CHECK_EQ(wrong.load(), 0);
+}
+
+#ifdef TFMETAL_HOST
+
+namespace {
+
+// The next command buffer with an encoder of this label fails.
+void plant_failure(const std::string& label) { setenv("TF_METAL_HOST_FAIL", label.c_str(), 1); }
+
+bool names(const std::optional<Error>& error, const std::string& label) {
+  return error && error->code == TF_INTERNAL &&
+         std::string(error->what()).find(label) != std::string::npos;
+}
+
+}  // namespace
+
+TEST(failures_surface_once_at_the_next_copy) {
+  static const std::string label = "MatMul model/copy_failure";
+  plant_failure(label);
+  Stream compute(device()), copies(device());
+  Memory a(64), b(64);
+  std::vector<char> host(64);
+  const int64_t errors = stats().errors;
+  labelled_fill(compute, label, a.slice(), 64);
+  const Ticket ticket = compute.record();
+  CHECK(eventually([&] { return reached(ticket); }));  // events complete anyway
+  copies.wait_for(ticket);
+  const auto error = copies.copy_to_host(host.data(), a.slice(), 64);
+  CHECK(names(error, label));
+  CHECK_EQ(stats().errors - errors, 1);
+  CHECK(!copies.copy_to_host(host.data(), a.slice(), 64));
+  CHECK(!compute.take_poison());
+  labelled_fill(compute, label, a.slice(), 64);  // only once
+  CHECK(!compute.synchronize());
+}
+
+TEST(failures_surface_at_the_next_kernel) {
+  static const std::string label = "MatMul model/kernel_failure";
+  plant_failure(label);
+  Stream stream(device());
+  Memory a(64);
+  labelled_fill(stream, label, a.slice(), 64);
+  stream.wait();  // keeps it
+  std::optional<Error> error;
+  try {
+    labelled_fill(stream, kLabel, a.slice(), 64);
+  } catch (const Error& e) {
+    error.emplace(e);
+  }
+  CHECK(names(error, label));
+  labelled_fill(stream, kLabel, a.slice(), 64);
+  CHECK(all_equal(read(stream, a), 7));
+}
+
+TEST(failures_cross_streams) {
+  // The failing stream is two dependencies away, the dependency encoded, the block another one.
+  static const std::string label = "MatMul model/far_failure";
+  plant_failure(label);
+  Stream first(device()), second(device()), third(device());
+  Memory a(64), b(64);
+  std::vector<char> host(64);
+  {
+    Gate gate(first);
+    labelled_fill(first, label, a.slice(), 64);
+    second.copy(b.slice(), a.slice(), 64);
+    third.wait_for(second.record());
+  }
+  CHECK(names(third.copy_to_host(host.data(), b.slice(), 64), label));
+  CHECK(!second.synchronize() && !first.synchronize());
+}
+
+TEST(failures_of_later_work_do_not_spoil_earlier_copies) {
+  static const std::string label = "MatMul model/later_failure";
+  plant_failure(label);
+  Stream compute(device());
+  Memory a(64), b(64);
+  std::vector<char> host(64);
+  compute.fill(a.slice(), 5, 64);
+  const Ticket early = compute.record();
+  labelled_fill(compute, label, b.slice(), 64);
+  compute.wait();
+  CHECK(!Stream::synchronize(early));
+  CHECK(!Stream::copy_to_host_now(host.data(), a.slice(), 64));
+  CHECK_EQ(int(host[0]), 5);
+  CHECK(names(Stream::copy_to_host_now(host.data(), b.slice(), 64), label));
+}
+
+TEST(a_raised_failure_does_not_hide_a_later_one) {
+  static const std::string first = "MatMul model/first_failure", last = "MatMul model/last_failure";
+  Stream stream(device());
+  Memory a(64), b(64);
+  Ticket early;
+  {
+    Gate gate(stream);
+    plant_failure(first);
+    labelled_fill(stream, first, a.slice(), 64);
+    early = stream.record();
+    plant_failure(last);
+    labelled_fill(stream, last, b.slice(), 64);
+    stream.record();
+  }
+  stream.wait();
+  CHECK(names(Stream::synchronize(early), first));
+  CHECK(names(stream.synchronize(), last));
+  CHECK(!stream.synchronize());
+}
+
+TEST(waiting_streams_go_on_after_a_failure) {
+  static const std::string label = "MatMul model/blocking_failure";
+  plant_failure(label);
+  Stream first(device()), second(device());
+  Memory a(64), b(64);
+  {
+    Gate gate(first);
+    labelled_fill(first, label, a.slice(), 64);
+    for (int i = 0; i < 10; ++i) {  // all behind an event that the failed buffer should signal
+      second.wait_for(first.record());
+      second.fill(b.slice(), 1, 64);
+      second.record();
+      labelled_fill(first, kLabel, a.slice(), 64);
+    }
+  }
+  second.wait();
+  CHECK(names(second.synchronize(), label));
+  CHECK(!first.synchronize());
+}
+
+TEST(sync_mode_names_the_very_op) {
+  static const std::string label = "MatMul model/sync_failure";
+  setenv("TF_METAL_SYNC", "1", 1);
+  Stream stream(device());
+  unsetenv("TF_METAL_SYNC");
+  plant_failure(label);
+  Memory a(64);
+  std::optional<Error> error;
+  try {
+    labelled_fill(stream, label, a.slice(), 64);
+  } catch (const Error& e) {
+    error.emplace(e);
+  }
+  CHECK(names(error, label));
+}
+
+#endif  // TFMETAL_HOST
+
+TEST(children_of_fork_get_an_error) {
+  auto stream = std::make_unique<Stream>(device());
+  Memory a(64);
+  Gate gate(*stream);
+  labelled_fill(*stream, kLabel, a.slice(), 64);
+  const Ticket ticket = stream->record();
+  const pid_t child = fork();
+  if (child == 0) {
+    alarm(20);  // a hang is a failure
+    bool refused = false;
+    try {
+      labelled_fill(*stream, kLabel, BufferSlice{}, 64);
+    } catch (const Error& e) {
+      refused = e.code == TF_FAILED_PRECONDITION;
+    }
+    Stream::wait(ticket);
+    stream->wait();
+    stream->record();
+    device().wait();
+    refused = refused && !device().allocator().allocate(64);
+    device().allocator().deallocate(a.pointer);
+    stream.reset();
+    _exit(refused ? 0 : 1);
+  }
+  int status = -1;
+  CHECK(waitpid(child, &status, 0) == child);
+  CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  gate.open();
+  CHECK(all_equal(read(*stream, a), 7));
+}
+
+int main(int argc, char** argv) {
+  setenv("TF_METAL_OPS_PER_COMMIT", std::to_string(kOpsPerCommit).c_str(), 1);
+  setenv("TF_METAL_BYTES_PER_COMMIT", std::to_string(kBytesPerCommit).c_str(), 1);
+  return check::main(argc, argv);
+}
