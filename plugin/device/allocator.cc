@@ -77,14 +77,14 @@ size_t Allocator::size_class(size_t bytes) {
   return (bytes + step - 1) / step * step;
 }
 
-void* Allocator::allocate(size_t bytes) {
+void* Allocator::allocate(size_t bytes, Use use) {
   if (forked()) return nullptr;
   if (bytes > max_buffer_) {  // also keeps size_class() from overflowing
     report_exhaustion(bytes);
     return nullptr;
   }
   const size_t size = size_class(bytes);
-  Block* block = take_free(size);
+  Block* block = take_free(size, use);
   if (!block) block = make(size);
   if (!block) {
     report_exhaustion(bytes);
@@ -165,13 +165,19 @@ void Allocator::reset_peak() {
 
 void Allocator::trim() { release_until(0); }
 
-Block* Allocator::take_free(size_t size) {
+Block* Allocator::take_free(size_t size, Use use) {
   std::lock_guard lock(mutex_);
-  auto it = free_.find(size);
-  if (it == free_.end() || it->second.empty()) return nullptr;
-  Block* block = it->second.back();  // the last one freed: likely still in a cache
-  it->second.pop_back();
-  return block;
+  const auto entry = free_.find(size);
+  if (entry == free_.end()) return nullptr;
+  std::vector<Block*>& blocks = entry->second;
+  // The last one freed is likely still in a cache.
+  const auto block = std::find_if(blocks.rbegin(), blocks.rend(), [&](const Block* candidate) {
+    return use == Use::kOrdered || reached(last_use_of(*candidate));
+  });
+  if (block == blocks.rend()) return nullptr;
+  Block* const taken = *block;
+  blocks.erase(std::next(block).base());
+  return taken;
 }
 
 // Counts `size` as reserved unless that exceeds the limit.

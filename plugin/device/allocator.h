@@ -62,7 +62,9 @@ class Allocator {
 
   // Zero bytes give a valid pointer. nullptr when the limit or Metal's memory is exhausted, after
   // unused blocks were given back; a warning then says how much is in use.
-  void* allocate(size_t bytes);
+  void* allocate(size_t bytes) { return allocate(bytes, Use::kOrdered); }
+  // A block that no queued work uses: the host may write to it at once.
+  void* allocate_idle(size_t bytes) { return allocate(bytes, Use::kIdle); }
   // A pointer that is not (or no longer) a block of this device is reported and left alone.
   void deallocate(void* pointer);
 
@@ -79,8 +81,10 @@ class Allocator {
   static size_t size_class(size_t bytes);
 
  private:
+  enum class Use { kOrdered, kIdle };
+  void* allocate(size_t bytes, Use use);
   Block* find(const void* pointer) const;
-  Block* take_free(size_t size);
+  Block* take_free(size_t size, Use use);
   Block* make(size_t size);
   bool reserve(size_t size);
   void release_until(uint64_t reserved);

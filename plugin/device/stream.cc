@@ -87,7 +87,7 @@ void Stream::copy_from_host(BufferSlice to, const void* from, size_t size) {
   timeline_.begin_host_work();
   stats().bytes_htod += static_cast<int64_t>(size);
   const Ticket last_use = last_use_of(*to.block);
-  void* staging = reached(last_use) ? nullptr : device_.allocator().allocate(size);
+  void* staging = reached(last_use) ? nullptr : device_.allocator().allocate_idle(size);
   if (!staging) {
     wait(last_use);
     std::memcpy(to.contents(), from, size);

@@ -107,9 +107,11 @@ Timeline::~Timeline() {
 }
 
 void Timeline::reuse() {
+  const Lock unused(*this);
+  pending_.clear();
   std::lock_guard lock(state_mutex_);
   poison_.clear();
-  waited_.clear();
+  waits_.clear();
 }
 
 // ---- encoding ------------------------------------------------------------------------------
@@ -187,6 +189,7 @@ Timeline::Open& Timeline::open() {
   }
   for (const auto& [timeline, dependency] : pending_) {
     open_->buffer.root().encode_wait(timeline->event_, dependency.value);
+    remember_wait({timeline, dependency.value});
   }
   pending_.clear();
   if (after_callback) open_->buffer.root().encode_wait(callbacks_.event(), callback);
@@ -298,8 +301,12 @@ void Timeline::commit_through(uint64_t value) {
 }
 
 void Timeline::drop_reached_dependencies() {
-  std::erase_if(pending_,
-                [](const auto& entry) { return entry.first->reached(entry.second.value); });
+  std::erase_if(pending_, [&](const auto& entry) {
+    const Ticket ticket{entry.first, entry.second.value};
+    if (!tfmetal::reached(ticket)) return false;
+    remember_wait(ticket);
+    return true;
+  });
 }
 
 Ticket Timeline::record() {
@@ -325,17 +332,31 @@ void Timeline::wait_for(Ticket ticket) {
   if (!ticket.timeline || ticket.timeline == this || forked()) return;
   ticket.timeline->commit_through(ticket.value);
   const Lock lock(*this);
-  remember_wait(ticket);
-  if (tfmetal::reached(ticket)) return;
   Dependency& dependency = pending_[ticket.timeline];
   dependency.value = std::max(dependency.value, ticket.value);
   dependency.binding = true;
 }
 
+// The open buffer, or the next one, starts after `ticket`.
 void Timeline::remember_wait(Ticket ticket) {
   std::lock_guard lock(state_mutex_);
-  uint64_t& value = waited_[ticket.timeline];
-  value = std::max(value, ticket.value);
+  std::deque<Wait>& waits = waits_[ticket.timeline];
+  const uint64_t at = committed_.load() + 1;
+  if (!waits.empty() && ticket.value <= waits.back().value) return;
+  waits.push_back({at, ticket.value});
+  while (waits.size() > 1 && reached(waits[1].at)) waits.pop_front();
+}
+
+std::vector<Ticket> Timeline::waits_of(uint64_t value) {
+  std::lock_guard lock(state_mutex_);
+  const uint64_t until = std::max(value, completed_.load());
+  std::vector<Ticket> tickets;
+  for (const auto& [timeline, waits] : waits_) {
+    const auto wait = std::find_if(waits.rbegin(), waits.rend(),
+                                   [&](const Wait& each) { return each.at <= until; });
+    if (wait != waits.rend()) tickets.push_back({timeline, wait->value});
+  }
+  return tickets;
 }
 
 void Timeline::begin_host_work() {
@@ -343,6 +364,7 @@ void Timeline::begin_host_work() {
   std::vector<HostCallbacks*> callbacks{&callbacks_};
   {
     const Lock lock(*this);
+    drop_reached_dependencies();
     for (auto& [timeline, dependency] : pending_) {
       callbacks.push_back(&timeline->callbacks_);
       dependency.binding = false;
@@ -402,14 +424,13 @@ std::optional<Error> Timeline::take_poison(std::vector<Ticket> tickets) {
     const Ticket ticket = tickets.back();
     tickets.pop_back();
     if (!ticket.timeline) continue;
-    uint64_t& value = visited[ticket.timeline];
-    if (value >= ticket.value && value) continue;
-    value = ticket.value;
+    const auto [known, is_new] = visited.try_emplace(ticket.timeline, ticket.value);
+    if (!is_new && known->second >= ticket.value) continue;
+    known->second = ticket.value;
+    // The device went past it, but its completion handler may still have to run.
+    ticket.timeline->wait(ticket.value);
     if (auto error = ticket.timeline->take_poison(ticket.value)) return error;
-    std::lock_guard lock(ticket.timeline->state_mutex_);
-    for (const auto& [timeline, other] : ticket.timeline->waited_) {
-      tickets.push_back({timeline, other});
-    }
+    for (const Ticket& other : ticket.timeline->waits_of(ticket.value)) tickets.push_back(other);
   }
   return std::nullopt;
 }

@@ -81,7 +81,7 @@ class Timeline {
   // The error of the first command buffer of this timeline that failed, once; those of later ones
   // are dropped with it.
   std::optional<Error> take_poison() { return take_poison(UINT64_MAX); }
-  // The same for what these tickets depend on, and nothing later.
+  // The same for what these tickets depend on, and nothing later. Waits for it.
   static std::optional<Error> take_poison(std::vector<Ticket> tickets);
 
   // Forgets the past of a timeline that changes hands; it must have been drained.
@@ -121,6 +121,7 @@ class Timeline {
   void run_commit_requests();
   void remember_wait(Ticket ticket);
   void drop_reached_dependencies();
+  std::vector<Ticket> waits_of(uint64_t value);
   std::optional<Error> take_poison(uint64_t up_to);
 
   const int index_;
@@ -140,8 +141,13 @@ class Timeline {
   std::mutex state_mutex_;
   std::condition_variable progress_;
   std::deque<std::shared_ptr<Submission>> in_flight_;
-  std::map<uint64_t, Error> poison_;      // of failed buffers, by value
-  std::map<Timeline*, uint64_t> waited_;  // the latest value of others that work here waited for
+  std::map<uint64_t, Error> poison_;  // of failed buffers, by value
+  // What work here waited for: from value `at` on, `value` of the other timeline, and less. For
+  // completed work only the last entry is kept.
+  struct Wait {
+    uint64_t at, value;
+  };
+  std::map<Timeline*, std::deque<Wait>> waits_;
   std::atomic<uint64_t> completed_{0};
   std::atomic<long> in_flight_count_{0};
   std::atomic<long> handlers_{0};  // still to be run to their end

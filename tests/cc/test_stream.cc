@@ -253,10 +253,11 @@ TEST(tickets_cover_dependencies) {
 
 TEST(host_copies_do_not_wait_for_dependencies) {
   // TensorFlow lets its copy stream wait for the compute stream before each copy in.
-  Stream compute(device()), copies(device());
+  Stream gated(device()), compute(device()), copies(device());
   Memory a(64), b(64);
   const std::vector<char> host(64, 5);
-  Gate gate(compute);
+  Gate gate(gated);
+  compute.wait_for(gated.record());
   compute.fill(a.slice(), 1, 64);
   copies.wait_for(compute.record());
   copies.copy_from_host(b.slice(), host.data(), 64);
@@ -306,6 +307,21 @@ TEST(freed_blocks_are_fenced) {
     CHECK(all_equal(read(compute, result), 1));
     CHECK(all_equal(read(copies, next), 2));
   }
+}
+
+TEST(staging_memory_is_idle) {
+  // Two copies in a row into busy blocks: the second must not overwrite what the first staged.
+  Stream compute(device()), copies(device());
+  Memory a(5000), b(5000);
+  const std::vector<char> ones(5000, 1), twos(5000, 2);
+  Gate gate(compute);
+  compute.fill(a.slice(), 9, 5000);
+  compute.fill(b.slice(), 9, 5000);
+  copies.copy_from_host(a.slice(), ones.data(), 5000);
+  copies.copy_from_host(b.slice(), twos.data(), 5000);
+  gate.open();
+  CHECK(all_equal(read(copies, a), 1));
+  CHECK(all_equal(read(copies, b), 2));
 }
 
 TEST(callbacks_run_in_order) {
