@@ -38,7 +38,7 @@ namespace {
 // TensorFlow's own alignment of host buffers (Eigen vectorises on it).
 constexpr size_t kHostAlignment = 64;
 
-// ---- the C boundary ----------------------------------------------------------------------------
+// ---- the C boundary ----
 
 // Runs `body` and turns what it throws, or the error it returns, into `status`.
 template <class Body>
@@ -90,7 +90,7 @@ BufferSlice slice_of(const SP_Device* device, const SP_DeviceMemoryBase* memory)
   return Device::of(memory->opaque).allocator().resolve(memory->opaque);
 }
 
-// ---- memory ------------------------------------------------------------------------------------
+// ---- memory ----
 
 void allocate(const SP_Device* device, uint64_t size, int64_t, SP_DeviceMemoryBase* memory) {
   memory->struct_size = SP_DEVICE_MEMORY_BASE_STRUCT_SIZE;
@@ -137,8 +137,7 @@ TF_Bool device_memory_usage(const SP_Device* device, int64_t* free, int64_t* tot
   });
 }
 
-// ---- streams, events, timers
-// ---------------------------------------------------------------------
+// ---- streams, events, timers ----
 
 void create_stream(const SP_Device* device, SP_Stream* stream, TF_Status* status) {
   guarded(status, [&] { *stream = new SP_Stream_st(device_of(device)); });
@@ -209,7 +208,7 @@ void stop_timer(const SP_Device*, SP_Stream stream, SP_Timer timer, TF_Status* s
 
 uint64_t timer_nanoseconds(SP_Timer timer) { return timer->stop - timer->start; }
 
-// ---- copies ------------------------------------------------------------------------------------
+// ---- copies ----
 
 void memcpy_dtoh(const SP_Device* device, SP_Stream stream, void* to,
                  const SP_DeviceMemoryBase* from, uint64_t size, TF_Status* status) {
@@ -277,8 +276,7 @@ void memset_words(const SP_Device* device, SP_Stream stream, SP_DeviceMemoryBase
   });
 }
 
-// ---- waiting
-// -------------------------------------------------------------------------------------
+// ---- waiting ----
 
 // These keep a poison: TensorFlow drops their status, or its text.
 void block_host_for_event(const SP_Device*, SP_Event event, TF_Status* status) {
@@ -316,8 +314,7 @@ TF_Bool host_callback(const SP_Device*, SP_Stream stream, SE_StatusCallbackFn fu
   });
 }
 
-// ---- registration
-// --------------------------------------------------------------------------------
+// ---- registration ----
 
 // The number of devices is kept in the platform: TensorFlow may load this library a second time, as
 // a platform without devices.

@@ -32,10 +32,11 @@ void in_pieces(size_t size, const Piece& piece) {
   }
 }
 
-// Runs `shader` with one thread per element.
+// Runs `shader` with one thread per element; it finds their number in its third argument.
 void dispatch(mtl::ComputeCommandEncoder encoder, mtl::ComputePipelineState shader,
-              size_t elements) {
+              uint64_t elements) {
   encoder.set_pipeline(shader);
+  encoder.set_bytes(&elements, sizeof elements, 2);
   encoder.dispatch_threads({elements, 1, 1},
                            {std::min<NSUInteger>(elements, kThreadsPerGroup), 1, 1});
 }
@@ -146,7 +147,7 @@ void Stream::encode_copy(BufferSlice to, BufferSlice from, size_t size) {
 
 void Stream::fill(BufferSlice to, uint8_t value, size_t size) {
   if (size == 0) return;
-  if (!blit_aligned(to.offset, size)) return fill_elements(to, "fill_bytes", value, size);
+  if (!blit_aligned(to.offset, size)) return fill_elements(to, "fill_1", value, size);
   timeline_.encode({&kFillLabel, {&to, 1}, size, 1}, [&](mps::CommandBuffer buffer) {
     const Encoder encoder(buffer.blit_encoder(), kFillLabel);
     encoder->fill(to.buffer(), {to.offset, size}, value);
@@ -160,7 +161,7 @@ void Stream::fill32(BufferSlice to, uint32_t value, size_t size) {
   }
   const uint8_t byte = value & 0xff;
   if (value == byte * 0x01010101u) return fill(to, byte, size);
-  fill_elements(to, "fill_words", value, size);
+  fill_elements(to, "fill_4", value, size);
 }
 
 template <class T>
@@ -176,7 +177,7 @@ void Stream::fill_elements(BufferSlice to, const char* shader, T value, size_t s
   });
 }
 
-// ---- without a stream ----------------------------------------------------------------------
+// ---- without a stream ----
 
 void Stream::copy_from_host_now(BufferSlice to, const void* from, size_t size) {
   check_not_forked();

@@ -114,7 +114,7 @@ void Timeline::reuse() {
   waits_.clear();
 }
 
-// ---- encoding ------------------------------------------------------------------------------
+// ---- encoding ----
 
 std::vector<Ticket> Timeline::unreached_elsewhere(std::span<const BufferSlice> uses) const {
   std::vector<Ticket> result;
@@ -231,7 +231,7 @@ void Timeline::throttle() {
   progress_.wait(lock, [&] { return in_flight_count_.load() < kMaxBuffersInFlight; });
 }
 
-// ---- completion, on threads of Metal's -------------------------------------------------------
+// ---- completion, on threads of Metal's ----
 
 void Timeline::completed(Submission& submission, mtl::CommandBuffer last) {
   {
@@ -292,7 +292,7 @@ void Timeline::run_commit_requests() {
   }
 }
 
-// ---- tickets ---------------------------------------------------------------------------------
+// ---- tickets ----
 
 void Timeline::commit_through(uint64_t value) {
   if (committed(value)) return;
