@@ -43,8 +43,9 @@ void dispatch(mtl::ComputeCommandEncoder encoder, mtl::ComputePipelineState shad
 
 }  // namespace
 
-Stream::Stream(Device& device)
-    : device_(device), timeline_(device.acquire_timeline()), sync_(synchronous()) {}
+Stream::Stream(Device& device) : Stream(device, synchronous()) {}
+Stream::Stream(Device& device, bool sync)
+    : device_(device), timeline_(device.acquire_timeline()), sync_(sync) {}
 
 Stream::~Stream() {
   if (forked()) return;

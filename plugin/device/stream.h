@@ -22,6 +22,8 @@ namespace tfmetal {
 
 class Stream {
  public:
+  // `sync`: wait after every encode, as with TF_METAL_SYNC=1.
+  Stream(Device& device, bool sync);
   explicit Stream(Device& device);
   ~Stream();  // waits for what is queued
 

@@ -448,9 +448,7 @@ TEST(poison_of_queued_blocks_is_ordered) {
 }
 
 TEST(sync_mode_waits_after_every_op) {
-  setenv("TF_METAL_SYNC", "1", 1);
-  Stream stream(device());
-  unsetenv("TF_METAL_SYNC");
+  Stream stream(device(), true);
   Memory a(64);
   for (int i = 0; i < 10; ++i) {
     labelled_fill(stream, kLabel, a.slice(), 64);
@@ -652,9 +650,7 @@ TEST(waiting_streams_go_on_after_a_failure) {
 
 TEST(sync_mode_names_the_very_op) {
   static const std::string label = "MatMul model/sync_failure";
-  setenv("TF_METAL_SYNC", "1", 1);
-  Stream stream(device());
-  unsetenv("TF_METAL_SYNC");
+  Stream stream(device(), true);
   plant_failure(label);
   Memory a(64);
   std::optional<Error> error;
