@@ -6,6 +6,7 @@
 
 #include "grappler/pass.h"
 #include "plugin/device/stats.h"
+#include "plugin/runtime_op.h"
 
 namespace tfmetal {
 namespace {
@@ -84,5 +85,19 @@ void reset_fallbacks() {
   const std::lock_guard lock(totals().mutex);
   totals().ops.clear();
 }
+
+namespace {
+
+const RuntimeCall kFallbacks("fallbacks",
+                             "float ops that optimized graphs run on the CPU, with counts",
+                             [](const json::Value&) {
+                               json::Object ops;
+                               for (const auto& [op, count] : fallback_ops()) {
+                                 ops.emplace_back(op, count);
+                               }
+                               return json::Value(ops);
+                             });
+
+}  // namespace
 
 }  // namespace tfmetal

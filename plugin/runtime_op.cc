@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 
+#include "grappler/fallbacks.h"
 #include "plugin/device/device.h"
 #include "plugin/device/stats.h"
 #include "plugin/env.h"
@@ -92,6 +93,7 @@ const RuntimeCall kStats("stats", "counters since the start or the last reset_st
 const RuntimeCall kResetStats("reset_stats", "sets the counters to zero",
                               [](const json::Value&) -> json::Value {
                                 reset_stats();
+                                reset_fallbacks();
                                 return nullptr;
                               });
 

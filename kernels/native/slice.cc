@@ -54,7 +54,11 @@ std::vector<OpRow> slice_ops() {
   using enum HostUse;
   const DTypes any = kFloats + kIntegers + DTypes{TF_BOOL};
   return {
-      {.op = "Slice", .types = T(any), .host = {{"begin", kArg}, {"size", kArg}}, .launch = slice},
+      {.op = "Slice",
+       .types = T(any),
+       .host = {{"begin", kArg}, {"size", kArg}},
+       .launch = slice,
+       .check = check_slice},
       {.op = "StridedSlice",
        .types = T(any),
        .host = {{"begin", kArg}, {"end", kArg}, {"strides", kArg}},
