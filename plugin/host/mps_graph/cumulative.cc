@@ -101,8 +101,8 @@ id add_scan(Graph* self, const char* method, id x, long axis, bool exclusive, bo
   const size_t rank = tensor->type.shape.size();
   const long along = require_axis(axis, rank, method);
   if (size_t(along) + kAxesFromTheEnd < rank) {
-    abort_like_apple(std::string(method) +
-                     ": This class only supports axis = 0, 1, 2, 3 from the last");
+    abort_like_apple("MPSNDArrayScan: Axis = " + std::to_string(long(rank) - 1 - along) +
+                     ". This class only supports axis = 0, 1, 2, 3");
   }
   if (!(type_set(tensor->type.dtype) & kNumbers)) abort_inference(method, "operand type");
   return self->add(method, {tensor}, tensor->type, [=](Views in, Views out) {

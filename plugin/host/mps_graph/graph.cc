@@ -1,6 +1,7 @@
 #include "plugin/host/mps_graph/graph.h"
 
 #include <algorithm>
+#include <unordered_map>
 
 #include "plugin/host/mps_graph/tensor_data.h"
 #include "plugin/host/parallel.h"
@@ -117,6 +118,17 @@ Tensor* Graph::scalar(double value, const Shape& shape, DataType type) {
 void abort_inference(const char* method, const std::string& why) {
   abort_like_apple(std::string("error: '") + method + "' " + why +
                    "\nLLVM ERROR: Failed to infer result type(s)");
+}
+
+void abort_no_kernel(const char* kernel, DataType type) {
+  // Apple's names of types within kernel names; Bool has none.
+  static const std::unordered_map<DataType, const char*> names = {
+      {DataType::Int8, "_i8"},  {DataType::Int16, "_i16"},  {DataType::Int32, "_i"},
+      {DataType::Int64, "_i64"}, {DataType::UInt8, "_u8"},  {DataType::UInt16, "_u16"},
+      {DataType::UInt32, "_u"},  {DataType::UInt64, "_u64"}};
+  const auto name = names.find(type);
+  abort_like_apple(std::string("NSInvalidArgumentException: object cannot be nil (key: ") + kernel +
+                   (name == names.end() ? "" : name->second) + "_i8)");
 }
 
 Tensor* operand(id tensor, const char* method) {
