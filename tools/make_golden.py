@@ -8,7 +8,7 @@ implements. One row a line, tab-separated:
     id  selector  inputs  attributes  outputs or `abort: message`  tolerance
 
 Tensors are `dtype:extents:elements` with elements as hex bit patterns, `?` where nothing was
-published; `dtype:nil:` is a tensor without a shape; several tensors are joined by spaces.
+published, `nan` for a NaN without published bits; `dtype:nil:` is a tensor without a shape; several tensors are joined by spaces.
 Attributes are `name=value`, joined by semicolons.
 """
 
@@ -26,15 +26,14 @@ _FORMATS = {
     "float32": "f", "float16": "e", "int8": "b", "uint8": "B", "int16": "h", "uint16": "H",
     "int32": "i", "uint32": "I", "int64": "q", "uint64": "Q", "bool": "B",
 }  # fmt: skip
-_CANONICAL_NAN = {"float32": "7fc00000", "float16": "7e00"}
 
 
 def _hex(value: object, dtype: str) -> str:
-    """One element as the hex digits of its bits; `?` for an element that was not published."""
+    """One element as the hex digits of its bits; `?` when not published, `nan` without bits."""
     if value is None:
         return "?"
     if value == "NaN":
-        return _CANONICAL_NAN[dtype]
+        return "nan"
     number = float(value) if isinstance(value, str) else value
     packed = struct.pack(">" + _FORMATS[dtype], number)
     return packed.hex()

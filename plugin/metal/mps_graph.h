@@ -136,7 +136,6 @@ struct Graph : Object {
   MPSG_UNARY(abs, "absolute")
   MPSG_UNARY(negative, "negative")
   MPSG_UNARY(sign, "sign")
-  MPSG_UNARY(signbit, "signbit")
   MPSG_UNARY(ceil, "ceil")
   MPSG_UNARY(floor, "floor")
   MPSG_UNARY(rint, "rint")
@@ -258,10 +257,10 @@ struct Graph : Object {
                         String());
   }
   // Scans along one of the last four axes.
-#define MPSG_SCAN(method, stem)                                                            \
-  Tensor method(Tensor x, NSInteger axis, bool exclusive, bool reverse) const {            \
-    return send<Tensor>(raw(), OBJC_SEL(stem "WithTensor:axis:exclusive:reverse:name:"), x, \
-                        axis, exclusive, reverse, String());                               \
+#define MPSG_SCAN(method, stem)                                                                   \
+  Tensor method(Tensor x, NSInteger axis, bool exclusive, bool reverse) const {                   \
+    return send<Tensor>(raw(), OBJC_SEL(stem "WithTensor:axis:exclusive:reverse:name:"), x, axis, \
+                        exclusive, reverse, String());                                            \
   }
   MPSG_SCAN(cumulative_sum, "cumulativeSum")
   MPSG_SCAN(cumulative_product, "cumulativeProduct")
@@ -279,14 +278,6 @@ struct Graph : Object {
   Tensor broadcast(Tensor x, Array shape) const {
     return send<Tensor>(raw(), OBJC_SEL("broadcastTensor:toShape:name:"), x, shape, String());
   }
-  Tensor arg_max(Tensor x, NSInteger axis) const {
-    return send<Tensor>(raw(), OBJC_SEL("reductionArgMaximumWithTensor:axis:name:"), x, axis,
-                        String());
-  }
-  Tensor arg_min(Tensor x, NSInteger axis) const {
-    return send<Tensor>(raw(), OBJC_SEL("reductionArgMinimumWithTensor:axis:name:"), x, axis,
-                        String());
-  }
   Tensor tile(Tensor x, Array multiples) const {
     return send<Tensor>(raw(), OBJC_SEL("tileTensor:withMultiplier:name:"), x, multiples, String());
   }
@@ -302,20 +293,15 @@ struct Graph : Object {
   }
   // A copy of `data` with the region replaced by `update`, which has the region's shape. macOS 15.
   Tensor slice_update(Tensor data, Tensor update, Array starts, Array ends, Array strides) const {
-    return send<Tensor>(
-        raw(), OBJC_SEL("sliceUpdateDataTensor:updateTensor:starts:ends:strides:name:"), data,
-        update, starts, ends, strides, String());
+    return send<Tensor>(raw(),
+                        OBJC_SEL("sliceUpdateDataTensor:updateTensor:starts:ends:strides:name:"),
+                        data, update, starts, ends, strides, String());
   }
   // `left` and `right`: elements to add on each axis.
   Tensor pad(Tensor x, PaddingMode mode, Array left, Array right, double value) const {
     return send<Tensor>(
-        raw(),
-        OBJC_SEL("padTensor:withPaddingMode:leftPadding:rightPadding:constantValue:name:"), x, mode,
-        left, right, value, String());
-  }
-  Tensor tile(Tensor x, Array multiplier) const {
-    return send<Tensor>(raw(), OBJC_SEL("tileTensor:withMultiplier:name:"), x, multiplier,
-                        String());
+        raw(), OBJC_SEL("padTensor:withPaddingMode:leftPadding:rightPadding:constantValue:name:"),
+        x, mode, left, right, value, String());
   }
   // An empty list of axes means all of them.
   Tensor reverse(Tensor x, Array axes) const {
@@ -351,9 +337,8 @@ struct Graph : Object {
   }
   // numpy's take_along_axis; an index out of range gives 0.
   Tensor gather_along(Tensor x, Tensor indices, NSInteger axis) const {
-    return send<Tensor>(raw(),
-                        OBJC_SEL("gatherAlongAxis:withUpdatesTensor:indicesTensor:name:"), axis, x,
-                        indices, String());
+    return send<Tensor>(raw(), OBJC_SEL("gatherAlongAxis:withUpdatesTensor:indicesTensor:name:"),
+                        axis, x, indices, String());
   }
   // `data` combined with `updates` at the tuples in the last axis of `indices`.
   Tensor scatter_nd(Tensor data, Tensor updates, Tensor indices, NSUInteger batch_dimensions,

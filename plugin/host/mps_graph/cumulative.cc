@@ -17,8 +17,10 @@ struct Sum {
   }
   template <class T>
   static T step(T a, T x) {
-    if constexpr (std::is_same_v<T, float>) return a + x;
-    else return T(Wrapping<T>(a) + Wrapping<T>(x));  // overflow wraps (? [T15])
+    if constexpr (std::is_same_v<T, float>)
+      return a + x;
+    else
+      return T(Wrapping<T>(a) + Wrapping<T>(x));  // overflow wraps (? [T15])
   }
 };
 struct Product {
@@ -28,8 +30,10 @@ struct Product {
   }
   template <class T>
   static T step(T a, T x) {
-    if constexpr (std::is_same_v<T, float>) return a * x;
-    else return T(Wrapping<T>(a) * Wrapping<T>(x));
+    if constexpr (std::is_same_v<T, float>)
+      return a * x;
+    else
+      return T(Wrapping<T>(a) * Wrapping<T>(x));
   }
 };
 // NaN is skipped; of equal values (-0 and +0) the newer one is kept. M
@@ -72,12 +76,16 @@ void scan(const View& in, const View& out, long axis, bool exclusive, bool rever
   const T* x = in.as<T>();
   T* y = out.as<T>();
   const auto load = [](T v) {
-    if constexpr (std::is_arithmetic_v<T>) return v;
-    else return to_float(v);
+    if constexpr (std::is_arithmetic_v<T>)
+      return v;
+    else
+      return to_float(v);
   };
   const auto store = [](auto v, T& to) {
-    if constexpr (std::is_arithmetic_v<T>) to = canonical(v);
-    else from_float(v, to);
+    if constexpr (std::is_arithmetic_v<T>)
+      to = canonical(v);
+    else
+      from_float(v, to);
   };
   parallel(in.count() / n, std::max(1l, kGrain / n), [&](long begin, long end) {
     for (long row = begin; row < end; ++row) {
@@ -120,18 +128,18 @@ long constant_axis(id axis, const char* method) {
   return values[0];
 }
 
-#define SCAN(stem, R)                                                                       \
-  HOST_METHOD(MPSGraph, stem "WithTensor:axis:name:",                                       \
-              [](Graph* self, id x, NSInteger axis, id) -> id {                             \
-                return add_scan<R>(self, stem, x, axis, false, false);                      \
-              });                                                                           \
-  HOST_METHOD(MPSGraph, stem "WithTensor:axis:exclusive:reverse:name:",                     \
+#define SCAN(stem, R)                                                                         \
+  HOST_METHOD(MPSGraph,                                                                       \
+              stem "WithTensor:axis:name:", [](Graph* self, id x, NSInteger axis, id) -> id { \
+                return add_scan<R>(self, stem, x, axis, false, false);                        \
+              });                                                                             \
+  HOST_METHOD(MPSGraph, stem "WithTensor:axis:exclusive:reverse:name:",                       \
               [](Graph* self, id x, NSInteger axis, bool exclusive, bool reverse, id) -> id { \
-                return add_scan<R>(self, stem, x, axis, exclusive, reverse);                \
-              });                                                                           \
-  HOST_METHOD(MPSGraph, stem "WithTensor:axisTensor:name:",                                 \
-              [](Graph* self, id x, id axis, id) -> id {                                    \
-                return add_scan<R>(self, stem, x, constant_axis(axis, stem), false, false); \
+                return add_scan<R>(self, stem, x, axis, exclusive, reverse);                  \
+              });                                                                             \
+  HOST_METHOD(MPSGraph,                                                                       \
+              stem "WithTensor:axisTensor:name:", [](Graph* self, id x, id axis, id) -> id {  \
+                return add_scan<R>(self, stem, x, constant_axis(axis, stem), false, false);   \
               })
 SCAN("cumulativeSum", Sum);
 SCAN("cumulativeProduct", Product);

@@ -201,13 +201,20 @@ enum class Mode : NSInteger {  // MPSGraphScatterMode
 template <class A>
 A combine(Mode mode, A old, A value) {
   switch (mode) {
-    case Mode::Add: return A(old + value);
-    case Mode::Sub: return A(old - value);
-    case Mode::Mul: return A(old * value);
-    case Mode::Div: return value == A(0) && std::is_integral_v<A> ? A(0) : A(old / value);
-    case Mode::Min: return value < old ? value : old;
-    case Mode::Max: return value > old ? value : old;
-    case Mode::Set: break;
+    case Mode::Add:
+      return A(old + value);
+    case Mode::Sub:
+      return A(old - value);
+    case Mode::Mul:
+      return A(old * value);
+    case Mode::Div:
+      return value == A(0) && std::is_integral_v<A> ? A(0) : A(old / value);
+    case Mode::Min:
+      return value < old ? value : old;
+    case Mode::Max:
+      return value > old ? value : old;
+    case Mode::Set:
+      break;
   }
   return value;
 }
@@ -271,8 +278,8 @@ id scatter_nd(Graph* self, Tensor* data, id updates, id indices, const Shape& sh
     });
   });
 }
-id scatter_nd_shape(Graph* self, id updates, id indices, id shape, NSUInteger batch,
-                    NSInteger mode, id) {
+id scatter_nd_shape(Graph* self, id updates, id indices, id shape, NSUInteger batch, NSInteger mode,
+                    id) {
   return scatter_nd(self, nullptr, updates, indices, numbers(shape), batch, mode);
 }
 HOST_METHOD(MPSGraph, "scatterNDWithUpdatesTensor:indicesTensor:shape:batchDimensions:mode:name:",
@@ -318,15 +325,15 @@ id one_hot(Graph* self, id indices, NSUInteger depth, NSUInteger axis, DataType 
                      });
                    });
 }
-HOST_METHOD(MPSGraph, "oneHotWithIndicesTensor:depth:axis:dataType:onValue:offValue:name:",
-            one_hot);
+HOST_METHOD(MPSGraph,
+            "oneHotWithIndicesTensor:depth:axis:dataType:onValue:offValue:name:", one_hot);
 id one_hot_last(Graph* self, id indices, NSUInteger depth, DataType type, double on, double off,
                 id) {
   const NSUInteger axis = operand(indices, "oneHot")->type.shape.size();
   return one_hot(self, indices, depth, axis, type, on, off, nullptr);
 }
-HOST_METHOD(MPSGraph, "oneHotWithIndicesTensor:depth:dataType:onValue:offValue:name:",
-            one_hot_last);
+HOST_METHOD(MPSGraph,
+            "oneHotWithIndicesTensor:depth:dataType:onValue:offValue:name:", one_hot_last);
 
 // Keeps (row, column) of the last two axes where row - column <= lower and column - row <= upper;
 // a negative bound keeps the whole triangle. D
@@ -337,19 +344,17 @@ id band_part(Graph* self, id x, NSInteger lower, NSInteger upper, id) {
   const long columns = shape.back(), rows = shape[shape.size() - 2];
   return self->add("bandPart", {tensor}, tensor->type, [=](Views in, Views out) {
     dispatch_bits(out[0].type->dtype, [&]<class T>(TypeOf<T>) {
-      parallel(out[0].count() / columns, std::max(1l, kGrain / columns),
-               [&](long begin, long end) {
-                 for (long i = begin; i < end; ++i) {
-                   const long row = i % rows;
-                   const T* from = in[0].as<T>() + i * columns;
-                   T* to = out[0].as<T>() + i * columns;
-                   for (long c = 0; c < columns; ++c) {
-                     const bool keep = (lower < 0 || row - c <= lower) &&
-                                       (upper < 0 || c - row <= upper);
-                     to[c] = keep ? from[c] : T(0);
-                   }
-                 }
-               });
+      parallel(out[0].count() / columns, std::max(1l, kGrain / columns), [&](long begin, long end) {
+        for (long i = begin; i < end; ++i) {
+          const long row = i % rows;
+          const T* from = in[0].as<T>() + i * columns;
+          T* to = out[0].as<T>() + i * columns;
+          for (long c = 0; c < columns; ++c) {
+            const bool keep = (lower < 0 || row - c <= lower) && (upper < 0 || c - row <= upper);
+            to[c] = keep ? from[c] : T(0);
+          }
+        }
+      });
     });
   });
 }

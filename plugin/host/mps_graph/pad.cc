@@ -18,9 +18,12 @@ enum class Mode : NSInteger {  // MPSGraphPaddingMode
 long source_of(long at, long extent, Mode mode) {
   if (at >= 0 && at < extent) return at;
   switch (mode) {
-    case Mode::Reflect: return at < 0 ? -at : 2 * (extent - 1) - at;
-    case Mode::Symmetric: return at < 0 ? -1 - at : 2 * extent - 1 - at;
-    default: return at < 0 ? 0 : extent - 1;
+    case Mode::Reflect:
+      return at < 0 ? -at : 2 * (extent - 1) - at;
+    case Mode::Symmetric:
+      return at < 0 ? -1 - at : 2 * extent - 1 - at;
+    default:
+      return at < 0 ? 0 : extent - 1;
   }
 }
 
@@ -108,8 +111,8 @@ id pad(Graph* self, id x, NSInteger raw_mode, id left, id right, double value, i
     pad_mirrored(in[0], out[0], padding.left, mode);
   });
 }
-HOST_METHOD(MPSGraph, "padTensor:withPaddingMode:leftPadding:rightPadding:constantValue:name:",
-            pad);
+HOST_METHOD(MPSGraph,
+            "padTensor:withPaddingMode:leftPadding:rightPadding:constantValue:name:", pad);
 
 // For Constant and Zero the crop of the gradient (M). Other modes are disputed (? [T20]) and abort.
 id pad_gradient(Graph* self, id incoming, id source, NSInteger raw_mode, id left, id right, id) {

@@ -146,8 +146,8 @@ id gradient(Graph* self, id incoming, id shape, const Shape& starts, const Shape
   Tensor* values = operand(incoming, method);
   const Shape whole = constant_values(operand(shape, method), method);
   const Region region = make_region(whole, starts, ends, strides, masks);
-  Tensor* result = self->add(
-      method, {values}, {values->type.dtype, whole}, [region](Views in, Views out) {
+  Tensor* result =
+      self->add(method, {values}, {values->type.dtype, whole}, [region](Views in, Views out) {
         const DataType type = out[0].type->dtype;
         std::memset(out[0].data, 0, out[0].type->bytes());
         strided_copy(type, region.shape, in[0].data, strides_of(region.shape),
