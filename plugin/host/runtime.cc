@@ -6,6 +6,7 @@
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <new>
 #include <set>
 #include <shared_mutex>
 #include <utility>
@@ -131,8 +132,13 @@ void unlock_after_fork() {
   runtime_mutex().unlock();
   immortal<CheckedPairs>().mutex.unlock();
 }
+// The child is another thread, which must not unlock a lock held for writing: it gets a new one.
+void unlock_in_child() {
+  runtime_mutex().unlock();
+  new (&immortal<CheckedPairs>().mutex) std::shared_mutex;
+}
 [[maybe_unused]] const int fork_handlers =
-    pthread_atfork(&lock_for_fork, &unlock_after_fork, &unlock_after_fork);
+    pthread_atfork(&lock_for_fork, &unlock_after_fork, &unlock_in_child);
 
 // The class of a name, found without the lock when this thread asked for it before.
 ClassObject* remembered_class(const char* name) {

@@ -73,6 +73,23 @@ struct Executable : Object {
   }
 };
 
+enum class PaddingMode : NSInteger {
+  Constant = 0,
+  Reflect = 1,
+  Symmetric = 2,
+  ClampToEdge = 3,
+  Zero = 4,
+};
+enum class ScatterMode : NSInteger {
+  Add = 0,
+  Sub = 1,
+  Mul = 2,
+  Div = 3,
+  Min = 4,
+  Max = 5,
+  Set = 6,
+};
+
 struct Graph : Object {
   using Object::Object;
   static Ref<Graph> make() { return Ref(send<Graph>(objc_getClass("MPSGraph"), OBJC_SEL("new"))); }
@@ -119,7 +136,6 @@ struct Graph : Object {
   MPSG_UNARY(abs, "absolute")
   MPSG_UNARY(negative, "negative")
   MPSG_UNARY(sign, "sign")
-  MPSG_UNARY(signbit, "signbit")
   MPSG_UNARY(ceil, "ceil")
   MPSG_UNARY(floor, "floor")
   MPSG_UNARY(rint, "rint")
@@ -129,6 +145,25 @@ struct Graph : Object {
   MPSG_UNARY(erf, "erf")
   MPSG_UNARY(sigmoid, "sigmoid")
   MPSG_UNARY(logical_not, "not")
+  MPSG_UNARY(exp2, "exponentBase2")
+  MPSG_UNARY(exp10, "exponentBase10")
+  MPSG_UNARY(log2, "logarithmBase2")
+  MPSG_UNARY(log10, "logarithmBase10")
+  MPSG_UNARY(reciprocal_square_root, "reciprocalSquareRoot")  // macOS 15: another name of rsqrt
+  MPSG_UNARY(signbit, "signbit")
+  MPSG_UNARY(round, "round")  // half away from zero
+  MPSG_UNARY(truncate, "truncate")
+  MPSG_UNARY(tan, "tan")
+  MPSG_UNARY(sinh, "sinh")
+  MPSG_UNARY(cosh, "cosh")
+  MPSG_UNARY(asin, "asin")
+  MPSG_UNARY(acos, "acos")
+  MPSG_UNARY(atan, "atan")
+  MPSG_UNARY(asinh, "asinh")
+  MPSG_UNARY(acosh, "acosh")
+  MPSG_UNARY(atanh, "atanh")
+  MPSG_UNARY(relu, "reLU")
+  MPSG_UNARY(bitwise_not, "bitwiseNOT")
   MPSG_UNARY(is_nan, "isNaN")
   MPSG_UNARY(is_finite, "isFinite")
   MPSG_UNARY(is_infinite, "isInfinite")
@@ -139,6 +174,10 @@ struct Graph : Object {
   MPSG_BINARY(div_no_nan, "divisionNoNaN")
   MPSG_BINARY(pow, "power")
   MPSG_BINARY(floor_mod, "floorModulo")
+  MPSG_BINARY(modulo, "modulo")
+  MPSG_BINARY(atan2, "atan2")
+  MPSG_BINARY(minimum, "minimum")  // a NaN operand loses
+  MPSG_BINARY(maximum, "maximum")
   MPSG_BINARY(minimum_nan, "minimumWithNaNPropagation")
   MPSG_BINARY(maximum_nan, "maximumWithNaNPropagation")
   MPSG_BINARY(equal, "equal")
@@ -149,6 +188,15 @@ struct Graph : Object {
   MPSG_BINARY(greater_equal, "greaterThanOrEqualTo")
   MPSG_BINARY(logical_and, "logicalAND")
   MPSG_BINARY(logical_or, "logicalOR")
+  MPSG_BINARY(logical_nand, "logicalNAND")
+  MPSG_BINARY(logical_nor, "logicalNOR")
+  MPSG_BINARY(logical_xor, "logicalXOR")
+  MPSG_BINARY(logical_xnor, "logicalXNOR")
+  MPSG_BINARY(bitwise_and, "bitwiseAND")
+  MPSG_BINARY(bitwise_or, "bitwiseOR")
+  MPSG_BINARY(bitwise_xor, "bitwiseXOR")
+  MPSG_BINARY(bitwise_left_shift, "bitwiseLeftShift")
+  MPSG_BINARY(bitwise_right_shift, "bitwiseRightShift")
   MPSG_BINARY(matmul, "matrixMultiplication")
 #undef MPSG_UNARY
 #undef MPSG_BINARY
@@ -158,6 +206,26 @@ struct Graph : Object {
     return send<Tensor>(
         raw(), OBJC_SEL("selectWithPredicateTensor:truePredicateTensor:falsePredicateTensor:name:"),
         predicate, a, b, String());
+  }
+  // min(max(x, low), high), all three broadcast.
+  Tensor clamp(Tensor x, Tensor low, Tensor high) const {
+    return send<Tensor>(raw(), OBJC_SEL("clampWithTensor:minValueTensor:maxValueTensor:name:"), x,
+                        low, high, String());
+  }
+  // Both gradients take the input of the forward operation.
+  Tensor relu_gradient(Tensor gradient, Tensor x) const {
+    return send<Tensor>(raw(), OBJC_SEL("reLUGradientWithIncomingGradient:sourceTensor:name:"),
+                        gradient, x, String());
+  }
+  Tensor sigmoid_gradient(Tensor gradient, Tensor x) const {
+    return send<Tensor>(raw(), OBJC_SEL("sigmoidGradientWithIncomingGradient:sourceTensor:name:"),
+                        gradient, x, String());
+  }
+  Tensor leaky_relu(Tensor x, double alpha) const {
+    return send<Tensor>(raw(), OBJC_SEL("leakyReLUWithTensor:alpha:name:"), x, alpha, String());
+  }
+  Tensor softmax(Tensor x, NSInteger axis) const {
+    return send<Tensor>(raw(), OBJC_SEL("softMaxWithTensor:axis:name:"), x, axis, String());
   }
   Tensor cast(Tensor x, DataType to) const {
     return send<Tensor>(raw(), OBJC_SEL("castTensor:toType:name:"), x, to, String());
@@ -172,10 +240,33 @@ struct Graph : Object {
   MPSG_REDUCE(product, "reductionProductWithTensor:axes:name:")
   MPSG_REDUCE(max_nan, "reductionMaximumPropagateNaNWithTensor:axes:name:")
   MPSG_REDUCE(min_nan, "reductionMinimumPropagateNaNWithTensor:axes:name:")
+  MPSG_REDUCE(max, "reductionMaximumWithTensor:axes:name:")  // NaN is skipped
+  MPSG_REDUCE(min, "reductionMinimumWithTensor:axes:name:")
   MPSG_REDUCE(mean, "meanOfTensor:axes:name:")
-  MPSG_REDUCE(reduce_and, "reductionAndWithTensor:axes:name:")
+  MPSG_REDUCE(reduce_and, "reductionAndWithTensor:axes:name:")  // last four axes only
   MPSG_REDUCE(reduce_or, "reductionOrWithTensor:axes:name:")
+  MPSG_REDUCE(variance, "varianceOfTensor:axes:name:")  // of the population
 #undef MPSG_REDUCE
+  // Int32; -1 where all elements are NaN.
+  Tensor arg_max(Tensor x, NSInteger axis) const {
+    return send<Tensor>(raw(), OBJC_SEL("reductionArgMaximumWithTensor:axis:name:"), x, axis,
+                        String());
+  }
+  Tensor arg_min(Tensor x, NSInteger axis) const {
+    return send<Tensor>(raw(), OBJC_SEL("reductionArgMinimumWithTensor:axis:name:"), x, axis,
+                        String());
+  }
+  // Scans along one of the last four axes.
+#define MPSG_SCAN(method, stem)                                                                   \
+  Tensor method(Tensor x, NSInteger axis, bool exclusive, bool reverse) const {                   \
+    return send<Tensor>(raw(), OBJC_SEL(stem "WithTensor:axis:exclusive:reverse:name:"), x, axis, \
+                        exclusive, reverse, String());                                            \
+  }
+  MPSG_SCAN(cumulative_sum, "cumulativeSum")
+  MPSG_SCAN(cumulative_product, "cumulativeProduct")
+  MPSG_SCAN(cumulative_max, "cumulativeMaximum")
+  MPSG_SCAN(cumulative_min, "cumulativeMinimum")
+#undef MPSG_SCAN
 
   Tensor reshape(Tensor x, Array shape) const {
     return send<Tensor>(raw(), OBJC_SEL("reshapeTensor:withShape:name:"), x, shape, String());
@@ -186,14 +277,6 @@ struct Graph : Object {
   }
   Tensor broadcast(Tensor x, Array shape) const {
     return send<Tensor>(raw(), OBJC_SEL("broadcastTensor:toShape:name:"), x, shape, String());
-  }
-  Tensor arg_max(Tensor x, NSInteger axis) const {
-    return send<Tensor>(raw(), OBJC_SEL("reductionArgMaximumWithTensor:axis:name:"), x, axis,
-                        String());
-  }
-  Tensor arg_min(Tensor x, NSInteger axis) const {
-    return send<Tensor>(raw(), OBJC_SEL("reductionArgMinimumWithTensor:axis:name:"), x, axis,
-                        String());
   }
   Tensor tile(Tensor x, Array multiples) const {
     return send<Tensor>(raw(), OBJC_SEL("tileTensor:withMultiplier:name:"), x, multiples, String());
@@ -207,6 +290,74 @@ struct Graph : Object {
   Tensor slice(Tensor x, Array starts, Array ends, Array strides) const {
     return send<Tensor>(raw(), OBJC_SEL("sliceTensor:starts:ends:strides:name:"), x, starts, ends,
                         strides, String());
+  }
+  // A copy of `data` with the region replaced by `update`, which has the region's shape. macOS 15.
+  Tensor slice_update(Tensor data, Tensor update, Array starts, Array ends, Array strides) const {
+    return send<Tensor>(raw(),
+                        OBJC_SEL("sliceUpdateDataTensor:updateTensor:starts:ends:strides:name:"),
+                        data, update, starts, ends, strides, String());
+  }
+  // `left` and `right`: elements to add on each axis.
+  Tensor pad(Tensor x, PaddingMode mode, Array left, Array right, double value) const {
+    return send<Tensor>(
+        raw(), OBJC_SEL("padTensor:withPaddingMode:leftPadding:rightPadding:constantValue:name:"),
+        x, mode, left, right, value, String());
+  }
+  // An empty list of axes means all of them.
+  Tensor reverse(Tensor x, Array axes) const {
+    return send<Tensor>(raw(), OBJC_SEL("reverseTensor:axes:name:"), x, axes, String());
+  }
+  // An array of tensors.
+  Array split(Tensor x, Array sizes, NSInteger axis) const {
+    return send<Array>(raw(), OBJC_SEL("splitTensor:splitSizes:axis:name:"), x, sizes, axis,
+                       String());
+  }
+  Tensor squeeze(Tensor x, Array axes) const {
+    return send<Tensor>(raw(), OBJC_SEL("squeezeTensor:axes:name:"), x, axes, String());
+  }
+  // `axes` are positions in the result.
+  Tensor expand_dims(Tensor x, Array axes) const {
+    return send<Tensor>(raw(), OBJC_SEL("expandDimsOfTensor:axes:name:"), x, axes, String());
+  }
+  // The bits under another type; the last extent scales. Rank 0 is not accepted. macOS 13.2.
+  Tensor reinterpret_cast_to(Tensor x, DataType to) const {
+    return send<Tensor>(raw(), OBJC_SEL("reinterpretCastTensor:toType:name:"), x, to, String());
+  }
+  // TensorFlow's GatherV2 and GatherNd. 32 and 64-bit integers lose bits above 2^24, and an index
+  // out of range is undefined: check before.
+  Tensor gather(Tensor x, Tensor indices, NSUInteger axis, NSUInteger batch_dimensions) const {
+    return send<Tensor>(
+        raw(), OBJC_SEL("gatherWithUpdatesTensor:indicesTensor:axis:batchDimensions:name:"), x,
+        indices, axis, batch_dimensions, String());
+  }
+  Tensor gather_nd(Tensor x, Tensor indices, NSUInteger batch_dimensions) const {
+    return send<Tensor>(raw(),
+                        OBJC_SEL("gatherNDWithUpdatesTensor:indicesTensor:batchDimensions:name:"),
+                        x, indices, batch_dimensions, String());
+  }
+  // numpy's take_along_axis; an index out of range gives 0.
+  Tensor gather_along(Tensor x, Tensor indices, NSInteger axis) const {
+    return send<Tensor>(raw(), OBJC_SEL("gatherAlongAxis:withUpdatesTensor:indicesTensor:name:"),
+                        axis, x, indices, String());
+  }
+  // `data` combined with `updates` at the tuples in the last axis of `indices`.
+  Tensor scatter_nd(Tensor data, Tensor updates, Tensor indices, NSUInteger batch_dimensions,
+                    ScatterMode mode) const {
+    return send<Tensor>(
+        raw(),
+        OBJC_SEL("scatterNDWithDataTensor:updatesTensor:indicesTensor:batchDimensions:mode:name:"),
+        data, updates, indices, batch_dimensions, mode, String());
+  }
+  Tensor one_hot(Tensor indices, NSUInteger depth, NSUInteger axis, DataType type, double on,
+                 double off) const {
+    return send<Tensor>(
+        raw(), OBJC_SEL("oneHotWithIndicesTensor:depth:axis:dataType:onValue:offValue:name:"),
+        indices, depth, axis, type, on, off, String());
+  }
+  // Keeps a band of the last two axes; negative: the whole triangle.
+  Tensor band_part(Tensor x, NSInteger lower, NSInteger upper) const {
+    return send<Tensor>(raw(), OBJC_SEL("bandPartWithTensor:numLower:numUpper:name:"), x, lower,
+                        upper, String());
   }
   // Int32 indices along `axis` (of extent shape[axis]).
   Tensor coordinate(NSInteger axis, Array shape) const {

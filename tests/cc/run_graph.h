@@ -2,6 +2,12 @@
 // executable, command buffer.
 #pragma once
 
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
 #include <cstring>
 #include <functional>
 #include <string>
@@ -173,8 +179,46 @@ class Runner {
   std::vector<Feed> feeds_;
 };
 
-// Runs `body` in a child process. Returns what it printed to stderr; `died` tells whether it was
-// killed by a signal (0: it survived).
-std::string in_child(const std::function<void()>& body, int* died);
+// Runs `body` in a child process. Returns what it printed to stderr; `died`: whether a signal ended
+// it.
+inline std::string in_child(const std::function<void()>& body, bool* died) {
+  int ends[2];
+  if (pipe(ends) != 0) return "no pipe";
+  std::fflush(nullptr);
+  const pid_t child = fork();
+  if (child == 0) {
+    const rlimit no_core{0, 0};
+    setrlimit(RLIMIT_CORE, &no_core);
+    dup2(ends[1], 2);
+    close(ends[0]);
+    body();
+    _exit(0);
+  }
+  close(ends[1]);
+  std::string text;
+  char buffer[4096];
+  for (ssize_t n; (n = read(ends[0], buffer, sizeof buffer)) > 0;) text.append(buffer, size_t(n));
+  close(ends[0]);
+  int status = 0;
+  waitpid(child, &status, 0);
+  *died = WIFSIGNALED(status);
+  return text;
+}
+
+// "" when `body` dies with all of `fragments` (split at ';') in its message, else what went wrong.
+inline std::string expect_abort(const std::string& fragments, const std::function<void()>& body) {
+  bool died = false;
+  const std::string text = in_child(body, &died);
+  if (!died) return "survived";
+  for (size_t at = 0; at <= fragments.size();) {
+    const size_t end = std::min(fragments.find(';', at), fragments.size());
+    size_t first = at;
+    while (first < end && fragments[first] == ' ') ++first;
+    const std::string fragment = fragments.substr(first, end - first);
+    if (text.find(fragment) == std::string::npos) return "message: " + text;
+    at = end + 1;
+  }
+  return "";
+}
 
 }  // namespace run_graph

@@ -369,11 +369,10 @@ struct ExtremeNan : Op {
     return is_nan(a) ? a : best;
   }
 };
-#define NAN_EXTREME(stem, largest)                                                               \
-  HOST_METHOD(MPSGraph, stem "WithNaNPropagationWithPrimaryTensor:secondaryTensor:name:",        \
-              [](Graph* self, id a, id b, id) -> id {                                            \
-                return add_binary<ExtremeNan<largest>>(self, stem "WithNaNPropagation isNaN", a, \
-                                                       b);                                       \
+#define NAN_EXTREME(stem, largest)                                                        \
+  HOST_METHOD(MPSGraph, stem "WithNaNPropagationWithPrimaryTensor:secondaryTensor:name:", \
+              [](Graph* self, id a, id b, id) -> id {                                     \
+                return add_binary<ExtremeNan<largest>>(self, "isNaN", a, b);              \
               })
 NAN_EXTREME("minimum", false);
 NAN_EXTREME("maximum", true);

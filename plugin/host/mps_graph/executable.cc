@@ -111,7 +111,8 @@ std::vector<const Node*> Executable::reachable_nodes() const {
         if (extent < 0) abort_like_apple("Error: NDArray dimension length > INT_MAX");
         if (extent == 0) {
           abort_like_apple(node->name + ": " + describe(output->type.shape, output->type.dtype) +
-                           " has no elements. Error: device may not be nil / object cannot be nil");
+                           " has no elements. Error: device may not be nil / object cannot be nil "
+                           "(NSInvalidArgumentException)");
         }
       }
     }

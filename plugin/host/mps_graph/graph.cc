@@ -1,6 +1,7 @@
 #include "plugin/host/mps_graph/graph.h"
 
 #include <algorithm>
+#include <unordered_map>
 
 #include "plugin/host/mps_graph/tensor_data.h"
 #include "plugin/host/parallel.h"
@@ -119,6 +120,23 @@ void abort_inference(const char* method, const std::string& why) {
                    "\nLLVM ERROR: Failed to infer result type(s)");
 }
 
+void abort_no_kernel(const char* kernel, DataType type) {
+  // Apple's names of types within kernel names; Bool has none.
+  static const std::unordered_map<DataType, const char*> names = {
+      {DataType::Int8, "_i8"},   {DataType::Int16, "_i16"}, {DataType::Int32, "_i"},
+      {DataType::Int64, "_i64"}, {DataType::UInt8, "_u8"},  {DataType::UInt16, "_u16"},
+      {DataType::UInt32, "_u"},  {DataType::UInt64, "_u64"}};
+  const auto name = names.find(type);
+  abort_like_apple(std::string("NSInvalidArgumentException: object cannot be nil (key: ") + kernel +
+                   (name == names.end() ? "" : name->second) + "_i8)");
+}
+
+[[noreturn]] static void abort_types(const char* method, const Type& a, const Type& b) {
+  abort_like_apple(std::string(method) + ": error: input types '" + describe(a.shape, a.dtype) +
+                   "' and '" + describe(b.shape, b.dtype) +
+                   "' are not broadcast compatible\nLLVM ERROR: Failed to infer result type(s)");
+}
+
 Tensor* operand(id tensor, const char* method) {
   Tensor* typed = as<Tensor>(tensor, method);
   if (!typed) abort_like_apple(std::string(method) + ": a tensor operand is nil");
@@ -138,9 +156,7 @@ void require_same_type(const std::vector<Tensor*>& tensors, const char* method) 
   for (const Tensor* tensor : tensors) {
     const Type &first = tensors[0]->type, &other = tensor->type;
     if (other.dtype == first.dtype) continue;
-    abort_inference(method, "input types '" + describe(first.shape, first.dtype) + "' and '" +
-                                describe(other.shape, other.dtype) +
-                                "' are not broadcast compatible");
+    abort_types(method, first, other);
   }
 }
 
@@ -223,9 +239,7 @@ Shape broadcast_shapes(const std::vector<Tensor*>& tensors, const char* method) 
     bool ok;
     result = broadcast(result, other.shape, &ok);
     if (ok) continue;
-    abort_inference(method, "input types '" + describe(first.shape, first.dtype) + "' and '" +
-                                describe(other.shape, other.dtype) +
-                                "' are not broadcast compatible");
+    abort_types(method, first, other);
   }
   return result;
 }

@@ -112,6 +112,8 @@ Shape constant_values(const Tensor* tensor, const char* method);
 // numpy rules; abort when the shapes do not broadcast.
 Shape broadcast_extents(const Shape& a, const Shape& b, const char* method);
 Shape broadcast_shapes(const std::vector<Tensor*>& tensors, const char* method);
+// "NSInvalidArgumentException": the framework has no kernel of this name for the type.
+[[noreturn]] void abort_no_kernel(const char* kernel, DataType type);
 // "LLVM ERROR: Failed to infer result type(s)", Apple's answer to most mistakes.
 [[noreturn]] void abort_inference(const char* method, const std::string& why);
 

@@ -89,8 +89,7 @@ void binary_kernel(const void* const* in, void* out, long n) {
 template <class O, class F>
 Elementwise select_kernel(const char* method, DataType type, F&& f) {
   if (!(type_set(type) & O::kTypes)) {
-    abort_like_apple(std::string("NSInvalidArgumentException: '") + method + "' " +
-                     "object cannot be nil (key: no kernel for " + type_name(type) + ")");
+    abort_no_kernel(method, type);
   }
   Elementwise result;
   if constexpr (O::kBits) {

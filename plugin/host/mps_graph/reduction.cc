@@ -315,9 +315,7 @@ id add_reduction(Graph* self, const char* method, unsigned types, id x,
                  const std::vector<long>& axes) {
   Tensor* tensor = operand(x, method);
   if (!(type_set(tensor->type.dtype) & types)) {
-    abort_like_apple(std::string("NSInvalidArgumentException: '") + method +
-                     "' object cannot be nil (key: isNaN or no kernel for " +
-                     type_name(tensor->type.dtype) + ")");
+    abort_no_kernel(method, tensor->type.dtype);
   }
   // An empty set of axes is the operand itself. M
   if (axes.empty()) return add_unary<Identity>(self, method, tensor);

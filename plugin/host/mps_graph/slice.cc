@@ -1,7 +1,9 @@
 // Slices and their updates. The rules for starts, ends and strides are TensorFlow's: negatives
 // count from the end, ends are clamped, negative strides walk backwards, stride 0 aborts; an empty
 // result builds and aborts when it runs (M). Masks are bit sets, bit i for axis i (D).
-#include "plugin/host/mps_graph/kernels.h"
+#include <algorithm>
+
+#include "plugin/host/mps_graph/graph.h"
 #include "plugin/host/mps_graph/strided_copy.h"
 
 namespace host {
@@ -95,6 +97,83 @@ id slice_axis(Graph* self, id x, NSUInteger dimension, NSInteger start, NSIntege
   return add_slice(self, tensor, make_region(shape, starts, ends, strides, {}));
 }
 HOST_METHOD(MPSGraph, "sliceTensor:dimension:start:length:name:", slice_axis);
+
+// ---- updates ---------------------------------------------------------------------------------
+
+// A copy of `data` with the region replaced. The update has exactly the region's shape; negative
+// strides are fine. endMask and squeezeMask are refused when compiled (M, though the question fed
+// an update that did not fit).
+id update(Graph* self, id data, id values, const Shape& starts, const Shape& ends,
+          const Shape& strides, const Masks& masks) {
+  const char* method = "sliceUpdate";
+  std::vector<Tensor*> inputs{operand(data, method), operand(values, method)};
+  require_same_type(inputs, method);
+  const Region region = make_region(inputs[0]->type.shape, starts, ends, strides, masks);
+  const Type type = inputs[0]->type;
+  Tensor* result = self->add(method, inputs, type, [region](Views in, Views out) {
+    const DataType dtype = out[0].type->dtype;
+    std::memcpy(out[0].data, in[0].data, out[0].type->bytes());
+    strided_copy(dtype, region.shape, in[1].data, strides_of(region.shape),
+                 out[0].data + region.first * long(size_of(dtype)), region.strides);
+  });
+  if (masks.end || masks.squeeze || inputs[1]->type.shape != region.shape) {
+    result->node->compile_error =
+        "'mps.strided_slice_update': Optimize Original Module MLIR pass manager failed";
+  }
+  return result;
+}
+id update_with_masks(Graph* self, id data, id values, id starts, id ends, id strides,
+                     uint32_t start_mask, uint32_t end_mask, uint32_t squeeze_mask, id) {
+  return update(self, data, values, numbers(starts), numbers(ends), numbers(strides),
+                {start_mask, end_mask, squeeze_mask});
+}
+HOST_METHOD(MPSGraph,
+            "sliceUpdateDataTensor:updateTensor:starts:ends:strides:startMask:endMask:"
+            "squeezeMask:name:",
+            update_with_masks);
+// macOS 15.
+HOST_METHOD(MPSGraph, "sliceUpdateDataTensor:updateTensor:starts:ends:strides:name:",
+            [](Graph* self, id data, id values, id starts, id ends, id strides, id) -> id {
+              return update(self, data, values, numbers(starts), numbers(ends), numbers(strides),
+                            {});
+            });
+
+// Zeros of the forward input's shape (a constant tensor) with the gradient written into the region.
+// Strides other than 1 and squeezeMask are refused when compiled. M
+id gradient(Graph* self, id incoming, id shape, const Shape& starts, const Shape& ends,
+            const Shape& strides, const Masks& masks) {
+  const char* method = "sliceGradient";
+  Tensor* values = operand(incoming, method);
+  const Shape whole = constant_values(operand(shape, method), method);
+  const Region region = make_region(whole, starts, ends, strides, masks);
+  Tensor* result =
+      self->add(method, {values}, {values->type.dtype, whole}, [region](Views in, Views out) {
+        const DataType type = out[0].type->dtype;
+        std::memset(out[0].data, 0, out[0].type->bytes());
+        strided_copy(type, region.shape, in[0].data, strides_of(region.shape),
+                     out[0].data + region.first * long(size_of(type)), region.strides);
+      });
+  const bool strided = std::any_of(strides.begin(), strides.end(), [](long s) { return s != 1; });
+  if (strided || masks.squeeze || values->type.shape != region.shape) {
+    result->node->compile_error =
+        "'mps.strided_slice_gradient': Optimize Original Module MLIR pass manager failed";
+  }
+  return result;
+}
+id gradient_with_masks(Graph* self, id incoming, id shape, id starts, id ends, id strides,
+                       uint32_t start_mask, uint32_t end_mask, uint32_t squeeze_mask, id) {
+  return gradient(self, incoming, shape, numbers(starts), numbers(ends), numbers(strides),
+                  {start_mask, end_mask, squeeze_mask});
+}
+HOST_METHOD(MPSGraph,
+            "sliceGradientTensor:fwdInShapeTensor:starts:ends:strides:startMask:endMask:"
+            "squeezeMask:name:",
+            gradient_with_masks);
+HOST_METHOD(MPSGraph, "sliceGradientTensor:fwdInShapeTensor:starts:ends:strides:name:",
+            [](Graph* self, id incoming, id shape, id starts, id ends, id strides, id) -> id {
+              return gradient(self, incoming, shape, numbers(starts), numbers(ends),
+                              numbers(strides), {});
+            });
 
 }  // namespace
 }  // namespace host
