@@ -92,6 +92,10 @@ Kernel::Kernel(TF_OpKernelConstruction* construction) {
   if (!row_) throw_internal("no row of the op table serves ", def_->op);
   label_ = intern(def_->op + ":" + def_->name);
   attributes_ = intern(def_->op + '\0' + canonical_attributes(*def_));
+  for (const auto& [input, output] : row_->inplace) {
+    forwards_.resize(std::max<size_t>(forwards_.size(), static_cast<size_t>(output) + 1));
+    forwards_[static_cast<size_t>(output)].push_back(input);
+  }
   for (const std::string& name : input_names(*def_)) {
     const auto host = std::find_if(row_->host.begin(), row_->host.end(),
                                    [&](const HostInput& h) { return h.name == name; });
@@ -100,37 +104,53 @@ Kernel::Kernel(TF_OpKernelConstruction* construction) {
   }
 }
 
+namespace {
+
+// Buffers of a launch, kept per thread: a launch is a few microseconds, an allocation a tenth of
+// one.
+struct Workspace {
+  std::vector<int64_t> signature;
+  std::vector<BufferSlice> in, out, uses;
+};
+Workspace& workspace() {
+  thread_local Workspace w;
+  return w;
+}
+
+}  // namespace
+
 void Kernel::compute(TF_OpKernelContext* context) {
   stats().ops++;
   KernelCall call(*this, context);
   if (row_->run) return row_->run(call);
   const std::shared_ptr<const Prepared> prepared = prepare(call);
   const std::vector<TensorInfo>& outputs = prepared->node.outputs;
-  std::vector<BufferSlice> in(call.num_inputs()), out(outputs.size());
+  auto& [signature, in, out, uses] = workspace();
+  in.resize(call.num_inputs());
+  out.resize(outputs.size());
   for (size_t i = 0; i < in.size(); ++i) in[i] = call.input_slice(i);
   call.release_inputs();
   for (size_t i = 0; i < out.size(); ++i) {
-    std::vector<int> candidates;
-    for (const auto& [input, output] : row_->inplace) {
-      if (output == static_cast<int>(i)) candidates.push_back(input);
-    }
-    out[i] = candidates.empty() ? call.allocate_output(i, outputs[i])
-                                : call.forward_or_allocate_output(candidates, i, outputs[i]);
+    out[i] = i < forwards_.size() && !forwards_[i].empty()
+                 ? call.forward_or_allocate_output(forwards_[i], i, outputs[i])
+                 : call.allocate_output(i, outputs[i]);
   }
   if (!prepared->plan) return;
-  std::vector<BufferSlice> uses;
-  for (const auto& slices : {in, out}) {
-    for (const BufferSlice& slice : slices) {
+  uses.clear();
+  for (const auto* slices : {&in, &out}) {
+    for (const BufferSlice& slice : *slices) {
       if (slice.block) uses.push_back(slice);
     }
   }
-  call.stream().encode({label_, uses, prepared->bytes, 1}, [&](mps::CommandBuffer to) {
+  const auto encode = [&](mps::CommandBuffer to) {
     prepared->plan->encode(to, call.device(), prepared->planned, in, out, *label_);
-  });
+  };
+  call.stream().encode({label_, uses, prepared->bytes, 1}, std::ref(encode));
 }
 
 std::shared_ptr<const Prepared> Kernel::prepare(KernelCall& call) {
-  std::vector<int64_t> signature;
+  std::vector<int64_t>& signature = workspace().signature;
+  signature.clear();
   for (size_t i = 0; i < call.num_inputs(); ++i) {
     const TensorInfo& info = call.input_info(i);
     signature.push_back(static_cast<int64_t>(info.rank()));
@@ -151,7 +171,7 @@ std::shared_ptr<const Prepared> Kernel::prepare(KernelCall& call) {
     }
   }
   auto prepared = std::make_shared<Prepared>();
-  prepared->signature = std::move(signature);
+  prepared->signature = signature;
   Node& node = prepared->node;
   node.def = def_;
   node.is_host = is_host_;
@@ -303,10 +323,11 @@ void KernelCall::encode(const Node& node, const std::vector<BufferSlice>& inputs
     }
   }
   const std::string& label = kernel_.label();
-  stream_.encode({&label, uses, bytes, 1}, [&](mps::CommandBuffer to) {
+  const auto encode = [&](mps::CommandBuffer to) {
     NativeCall call(device(), to, node, inputs, outputs, label);
     launch(call);
-  });
+  };
+  stream_.encode({&label, uses, bytes, 1}, std::ref(encode));
 }
 
 void KernelCall::synchronize() {

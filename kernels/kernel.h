@@ -48,6 +48,7 @@ class Kernel {
   const std::string* label_;       // interned: outlives the kernel
   const std::string* attributes_;  // interned canonical bytes of op and attributes
   std::vector<bool> is_host_, is_key_;
+  std::vector<std::vector<int>> forwards_;  // per output: the inputs whose memory it may take
 
   std::mutex mutex_;
   std::vector<std::shared_ptr<const Prepared>> recent_;

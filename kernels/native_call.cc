@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "plugin/device/stats.h"
 #include "plugin/error.h"
 
 namespace tfmetal {
@@ -36,7 +35,6 @@ void NativeCall::dispatch(const std::string& shader, mtl::Size threads,
       threads.width, std::max<NSUInteger>(1, pipeline.max_total_threads_per_threadgroup()));
   encoder.dispatch_threads(threads, {width, 1, 1});
   encoder.end_encoding();
-  stats().encodes++;
 }
 
 void NativeCall::copy(BufferSlice from, BufferSlice to, size_t bytes) {
@@ -45,7 +43,6 @@ void NativeCall::copy(BufferSlice from, BufferSlice to, size_t bytes) {
   encoder.set_label(label_);
   encoder.copy(from.buffer(), from.offset, to.buffer(), to.offset, bytes);
   encoder.end_encoding();
-  stats().encodes++;
 }
 
 std::string shader_name(const std::string& stem, TF_DataType dtype) {

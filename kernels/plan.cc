@@ -222,7 +222,6 @@ void Plan::encode_graph(mps::CommandBuffer to, Device& device, std::span<const B
   const ns::Array feeds = collect(graph_->feeds, inputs, false);
   const ns::Array targets = collect(graph_->targets, outputs, true);
   graph_->executable.encode(to, feeds, targets);
-  stats().encodes++;
   for (size_t i = 0; i < copy_back.size(); ++i) {
     blit(to, copy_back[i].first, copy_back[i].second, copy_bytes[i]);
   }
