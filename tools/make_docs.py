@@ -46,8 +46,30 @@ def environment_page() -> str:
     )
 
 
+def ops_page() -> str:
+    from tensorflow_metal_py import _runtime
+
+    rows = []
+    for op in sorted(_runtime.call("ops"), key=lambda row: (row["op"], row["kind"])):
+        types = "; ".join(f"{attr}: {', '.join(names)}" for attr, names in op["types"].items())
+        host = ", ".join(f"{name} ({use})" for name, use in op["host"].items())
+        rows.append((op["op"], op["kind"], types, host, op["precision"], op["cluster"]))
+    header = ("op", "kind", "element types", "host inputs", "precision", "cluster")
+    return (
+        "# Ops\n\n"
+        "Generated from the op table (`kernels/`) by `make docs`; `python -m tensorflow_metal_py\n"
+        "ops` prints it for the TensorFlow of this machine.\n\n"
+        "*Kind*: `graph` is lowered to MPSGraph, `native` runs on our own shaders, `dynamic` waits\n"
+        "for the device to learn its output's shape, `resource` works on variables. *Host inputs*\n"
+        "are read on the host: a `key` is part of the compiled plan, an `arg` is passed at each\n"
+        "launch. *Precision* is the class of automatic mixed precision. int32 is missing where\n"
+        "TensorFlow itself keeps it on the host.\n\n"
+        f"{len({op[0] for op in rows})} ops.\n\n{table(header, rows)}"
+    )
+
+
 # Path of a page -> its text; (path, name of the marked section) -> its text.
-PAGES = {"docs/environment.md": environment_page}
+PAGES = {"docs/environment.md": environment_page, "docs/ops.md": ops_page}
 SECTIONS = {("README.md", "environment"): lambda: variables(False)}
 
 
