@@ -29,10 +29,49 @@ void check_axes(const Node& node) {
   }
 }
 
-template <Tensor (Graph::*method)(Tensor, ns::Array) const>
+// The input with neighbouring axes merged that are both reduced or both kept.
+struct Merged {
+  Tensor tensor;
+  Shape shape;
+  std::vector<int64_t> kept, reduced;  // axes of `shape`
+};
+
+Merged merge_axes(GraphBuilder& g, const Node& node, Tensor x) {
+  const Shape& shape = node.in(0).shape;
+  std::vector<bool> is_reduced(shape.size());
+  for (int64_t axis : reduced_axes(node)) is_reduced[static_cast<size_t>(axis)] = true;
+  Merged m;
+  for (size_t axis = 0; axis < shape.size(); ++axis) {
+    if (axis > 0 && is_reduced[axis] == is_reduced[axis - 1]) {
+      m.shape.back() *= shape[axis];
+      continue;
+    }
+    (is_reduced[axis] ? m.reduced : m.kept).push_back(static_cast<int64_t>(m.shape.size()));
+    m.shape.push_back(shape[axis]);
+  }
+  m.tensor = g.reshape(x, m.shape.empty() ? Shape{1} : m.shape);
+  return m;
+}
+
+// MPSGraph's logical reductions take one of the last four axes only: move what is reduced last.
+constexpr size_t kLogicalAxes = 4;
+
+void move_reduced_last(GraphBuilder& g, Merged* m) {
+  std::vector<int64_t> permutation = m->kept;
+  permutation.insert(permutation.end(), m->reduced.begin(), m->reduced.end());
+  int64_t kept = 1, reduced = 1;
+  for (int64_t axis : m->kept) kept *= m->shape[static_cast<size_t>(axis)];
+  for (int64_t axis : m->reduced) reduced *= m->shape[static_cast<size_t>(axis)];
+  m->tensor = g.reshape(g.transpose(m->tensor, permutation), {kept, reduced});
+  m->reduced = {1};
+}
+
+template <Tensor (Graph::*method)(Tensor, ns::Array) const, bool logical = false>
 Tensors reduce(GraphBuilder& g, const Node& node, Inputs in) {
-  const std::vector<int64_t> axes = reduced_axes(node);
-  const Tensor result = axes.empty() ? in[0] : std::invoke(method, g, in[0], g.list(axes));
+  Merged m = merge_axes(g, node, in[0]);
+  if (logical && m.shape.size() > kLogicalAxes) move_reduced_last(g, &m);
+  const Tensor result =
+      m.reduced.empty() ? m.tensor : std::invoke(method, g, m.tensor, g.list(m.reduced));
   const Shape& shape = node.out().shape;
   return {g.reshape(result, shape.empty() ? Shape{1} : shape)};
 }
@@ -73,8 +112,8 @@ std::vector<OpRow> reduction_ops() {
       row("Prod", reduce<&Graph::product>, kInfer, 1, T(kFloats)),
       row("Max", reduce<&Graph::max_nan>, kClear, -kInfinity, T(kFloats)),
       row("Min", reduce<&Graph::min_nan>, kClear, kInfinity, T(kFloats)),
-      row("All", reduce<&Graph::reduce_and>, kClear, 1, {}),
-      row("Any", reduce<&Graph::reduce_or>, kClear, 0, {}),
+      row("All", reduce<&Graph::reduce_and, true>, kClear, 1, {}),
+      row("Any", reduce<&Graph::reduce_or, true>, kClear, 0, {}),
       {.op = "BiasAddGrad",
        .types = T(kFloats),
        .lower = bias_add_grad,
