@@ -20,6 +20,7 @@ CMAKE_ARGS := -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja -DCMAKE_CXX_
 USE_BUILD := TF_PLUGGABLE_DEVICE_LIBRARY_PATH=$(abspath $(LIBRARY)) PYTHONPATH=$(CURDIR)
 # Sources that clang-format and ruff look at.
 CPP_FILES = $(shell git ls-files '*.cc' '*.h' '*.metal')
+# Interpreters to install the wheel for, besides those that are on the PATH.
 PACKAGING_PYTHONS ?=
 
 .DEFAULT_GOAL := help
@@ -87,7 +88,7 @@ test-versions: build ## one library with TensorFlow 2.18 to nightly (VERSIONS=2.
 	$(PY) tools/test_versions.py --library=$(LIBRARY) --versions=$(VERSIONS) -- $(ARGS)
 
 test-packaging: $(READY) ## build the wheel, install it for each Python, uninstall it
-	$(PY) -m pytest -q -m packaging tests/test_packaging.py $(ARGS)
+	PACKAGING_PYTHONS="$(PACKAGING_PYTHONS)" $(PY) -m pytest -q -m packaging tests/test_packaging.py $(ARGS)
 
 shims: $(READY) ## the variable shims of all TensorFlow releases that need one
 	$(PY) tools/build_shim.py --all --out $(BUILD)/_shims

@@ -10,6 +10,7 @@ namespace {
 const char* kind_of(const OpRow& row) {
   if (row.lower) return "graph";
   if (row.launch) return "native";
+  if (!row.types.empty() && row.types[0].dtypes == DTypes{TF_VARIANT}) return "variant";
   return row.host.empty() ? "dynamic" : "resource";
 }
 

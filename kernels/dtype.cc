@@ -22,6 +22,9 @@ const DTypeInfo kTable[] = {
     {TF_UINT64, mps::DataType::UInt64, "uint64", "ulong", 8},
     {TF_BOOL, mps::DataType::Bool, "bool", "bool", 1},
     {TF_COMPLEX64, mps::DataType::ComplexFloat32, "complex64", "float2", 8},
+    // Variables of these are kept and moved, and computed on the host.
+    {TF_DOUBLE, mps::DataType::Invalid, "float64", "double", 8},
+    {TF_COMPLEX128, mps::DataType::Invalid, "complex128", "double2", 16},
 };
 
 }  // namespace
@@ -49,7 +52,6 @@ std::string name_of(TF_DataType dtype) {
   for (const DTypeInfo& row : kTable) {
     if (row.dtype == dtype) return row.name;
   }
-  if (dtype == TF_DOUBLE) return "float64";
   if (dtype == TF_STRING) return "string";
   if (dtype == TF_RESOURCE) return "resource";
   if (dtype == TF_VARIANT) return "variant";

@@ -22,6 +22,8 @@ std::vector<OpRow> cast_ops();
 std::vector<OpRow> fill_ops();
 std::vector<OpRow> slice_ops();
 std::vector<OpRow> where_ops();
+std::vector<OpRow> variable_ops();
+std::vector<OpRow> variant_ops();
 std::vector<OpRow> do_nothing_ops();
 
 }  // namespace tfmetal

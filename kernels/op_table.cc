@@ -11,9 +11,10 @@ namespace tfmetal {
 const std::vector<OpRow>& op_table() {
   static const auto* const table = [] {
     auto* rows = new std::vector<OpRow>();
-    for (const auto& family : {elementwise_ops(), reduction_ops(), matmul_ops(), shape_ops(),
-                               loss_ops(), arithmetic_ops(), cast_ops(), fill_ops(), slice_ops(),
-                               arg_ops(), where_ops(), do_nothing_ops()}) {
+    for (const auto& family :
+         {elementwise_ops(), reduction_ops(), matmul_ops(), shape_ops(), loss_ops(),
+          arithmetic_ops(), cast_ops(), fill_ops(), slice_ops(), arg_ops(), where_ops(),
+          variable_ops(), variant_ops(), do_nothing_ops()}) {
       rows->insert(rows->end(), family.begin(), family.end());
     }
     return rows;

@@ -48,37 +48,64 @@ constexpr int kListKernel = 1;
 constexpr int kKernelDevice = 2, kKernelConstraint = 3, kKernelHostArg = 4;
 constexpr int kConstraintName = 1, kConstraintValues = 2;
 
-bool allows(std::string_view constraint, const std::string& attr, TF_DataType dtype) {
-  bool named = false, listed = false;
-  for (WireReader r(constraint); r.next();) {
-    if (r.is(kConstraintName, WireType::kBytes)) named = r.bytes() == attr;
+// What a stock kernel says about one of the row's type attributes; nothing if it names another.
+struct Constraint {
+  const TypeRule* rule = nullptr;
+  std::vector<TF_DataType> values;
+};
+
+Constraint parse_constraint(std::string_view bytes, const OpRow& row) {
+  Constraint result;
+  for (WireReader r(bytes); r.next();) {
+    if (r.is(kConstraintName, WireType::kBytes)) {
+      for (const TypeRule& rule : row.types) {
+        if (r.bytes() == rule.attr) result.rule = &rule;
+      }
+    }
     if (r.is(kConstraintValues, WireType::kBytes)) {
-      for (TF_DataType value : AttrValue::parse(r.bytes()).as_types()) listed |= value == dtype;
+      result.values = AttrValue::parse(r.bytes()).as_types();
     }
   }
-  return named && listed;
+  return result;
+}
+
+// Whether a stock kernel takes something from host memory where attribute `rule` is `dtype` and the
+// others are of the row's types: a kernel for variants says nothing about one for numbers.
+bool keeps_on_host(std::string_view kernel, const OpRow& row, const TypeRule& rule,
+                   TF_DataType dtype, const std::string& device_type) {
+  bool device = false, type = false, others = true, host = false;
+  for (WireReader r(kernel); r.next();) {
+    if (r.is(kKernelDevice, WireType::kBytes)) {
+      device = r.bytes() == "DEFAULT" || r.bytes() == device_type;
+    }
+    if (r.is(kKernelHostArg, WireType::kBytes)) host = true;
+    if (!r.is(kKernelConstraint, WireType::kBytes)) continue;
+    const Constraint constraint = parse_constraint(r.bytes(), row);
+    const auto allowed = [&](TF_DataType wanted) {
+      return std::count(constraint.values.begin(), constraint.values.end(), wanted) > 0;
+    };
+    if (constraint.rule == &rule) {
+      type = allowed(dtype);
+    } else if (constraint.rule) {
+      const DTypes& mine = constraint.rule->dtypes;
+      others = others && std::any_of(mine.begin(), mine.end(), allowed);
+    }
+  }
+  return device && type && others && host;
 }
 
 // Whether TensorFlow has a kernel for DEFAULT or our device type that takes `dtype` from host
 // memory: int32 arithmetic on shapes, which must stay there.
-bool stock_keeps_on_host(const char* op, const std::string& attr, TF_DataType dtype,
+bool stock_keeps_on_host(const OpRow& row, const TypeRule& rule, TF_DataType dtype,
                          const std::string& device_type) {
   Status status;
-  TF_Buffer* buffer = tf.TF_GetRegisteredKernelsForOp(op, status);
+  TF_Buffer* buffer = tf.TF_GetRegisteredKernelsForOp(row.op, status);
   bool found = false;
   if (status.ok()) {
     const std::string_view list(static_cast<const char*>(buffer->data), buffer->length);
     for (WireReader kernels(list); kernels.next();) {
       if (!kernels.is(kListKernel, WireType::kBytes)) continue;
-      bool device = false, type = false, host = false;
-      for (WireReader r(kernels.bytes()); r.next();) {
-        if (r.is(kKernelDevice, WireType::kBytes)) {
-          device = r.bytes() == "DEFAULT" || r.bytes() == device_type;
-        }
-        if (r.is(kKernelConstraint, WireType::kBytes)) type |= allows(r.bytes(), attr, dtype);
-        if (r.is(kKernelHostArg, WireType::kBytes)) host = true;
-      }
-      found |= device && type && host;
+      found |= keeps_on_host(kernels.bytes(), row, rule, dtype, device_type);
     }
   }
   if (buffer) tf.TF_DeleteBuffer(buffer);
@@ -114,10 +141,10 @@ bool is_allowed(const OpDef& def, const char* attr, TF_DataType dtype) {
 // The row's types without those that the op does not take or that stay on the host.
 std::vector<TypeRule> device_types(const OpRow& row, const char* device_type) {
   std::vector<TypeRule> types = row.types;
-  for (TypeRule& rule : types) {
-    std::erase_if(rule.dtypes, [&](TF_DataType dtype) {
-      return !is_allowed(op_def(row.op), rule.attr, dtype) ||
-             (dtype == TF_INT32 && stock_keeps_on_host(row.op, rule.attr, dtype, device_type));
+  for (size_t i = 0; i < types.size(); ++i) {
+    std::erase_if(types[i].dtypes, [&](TF_DataType dtype) {
+      return !is_allowed(op_def(row.op), types[i].attr, dtype) ||
+             (dtype == TF_INT32 && stock_keeps_on_host(row, row.types[i], dtype, device_type));
     });
   }
   return types;

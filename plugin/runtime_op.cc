@@ -131,6 +131,15 @@ const RuntimeCall kVariableMode("variable_mode", "how variables are updated, and
                                                       {"reason", variable_mode_reason()}};
                                 });
 
+const RuntimeCall kFallbacks("fallbacks", "float ops that TensorFlow placed on the CPU: op, nodes",
+                             [](const json::Value&) {
+                               json::Object counts;
+                               for (const auto& [op, count] : fallback_ops()) {
+                                 counts.emplace_back(op, count);
+                               }
+                               return json::Value(counts);
+                             });
+
 // ---- the op -------------------------------------------------------------------------------------
 
 struct TensorDeleter {

@@ -22,6 +22,7 @@ __all__ = [
     "EnvironmentVariable",
     "devices",
     "environment",
+    "fallbacks",
     "memory_info",
     "reset_memory_stats",
     "reset_stats",
@@ -117,8 +118,18 @@ def stats() -> dict[str, Any]:
 
 
 def reset_stats() -> None:
-    """Sets all counters of `stats` to zero."""
+    """Sets all counters of `stats` and `fallbacks` to zero."""
     _runtime.call("reset_stats")
+
+
+def fallbacks() -> dict[str, int]:
+    """Floating-point ops that TensorFlow placed on the CPU in graphs that also use the device.
+
+    Returns:
+      Op -> number of nodes, over all graphs since the start or `reset_stats`. Ops that run eagerly
+      and functions of less than four nodes are not seen.
+    """
+    return _runtime.call("fallbacks")
 
 
 def variable_mode() -> dict[str, str]:

@@ -4,7 +4,8 @@ import os
 import subprocess
 
 import pytest
-from conftest import BUILD, TIMEOUT_SECONDS
+
+from tests.conftest import BUILD, TIMEOUT_SECONDS
 
 PROGRAMS = sorted(p for p in (BUILD / "tests" / "cc").glob("test_*") if os.access(p, os.X_OK))
 # Chaos mode delays and splits what Metal's API allows; results must not change.

@@ -1,11 +1,11 @@
 """Prints where TensorFlow's headers are, for the build. TensorFlow is found, never imported.
 
-    tools/tf_headers.py --cache DIR   the include folder: that of the TensorFlow beside this
-                                      interpreter, else of a pinned wheel unpacked in DIR
-    tools/tf_headers.py --installed   the folder of the TensorFlow beside this interpreter, or nothing
+    tools/tf_headers.py --cache DIR   the include folder: of the TensorFlow beside this interpreter,
+                                      else of a pinned wheel that is unpacked in DIR
+    tools/tf_headers.py --installed   the folder of the TensorFlow beside this interpreter, if any
 
-pip builds in an isolated environment, in which TensorFlow is not importable; but the interpreter is
-still that of the environment which pip installs into, so its site-packages folders tell.
+pip builds in an isolated environment, in which TensorFlow is not importable; but the interpreter
+is still that of the environment which pip installs into, so its site-packages folders tell.
 
 Only the standard library is used: this runs inside pip.
 """
@@ -39,7 +39,7 @@ def installed() -> pathlib.Path | None:
     for folder in site_folders():
         candidate = pathlib.Path(folder) / "tensorflow"
         if (candidate / NEEDED).exists():
-            return candidate
+            return candidate.resolve()
     return None
 
 

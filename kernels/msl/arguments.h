@@ -64,3 +64,38 @@ struct WhereArguments {
   unsigned rank;
   unsigned extents[MAX_SHADER_RANK];
 };
+
+// What happens to an element of a variable that meets an element of an update.
+enum VariableUpdate {
+  kUpdateAssign = 0,
+  kUpdateAdd = 1,
+  kUpdateSub = 2,
+  kUpdateMul = 3,
+  kUpdateDiv = 4,
+  kUpdateMin = 5,
+  kUpdateMax = 6,
+};
+
+// Rows of a tensor, chosen by tuples of indices: tuple t is indices[t * depth ... + depth - 1] and
+// indexes `extents`. A row has `width` elements.
+struct RowArguments {
+  unsigned count;  // of tuples
+  unsigned depth;
+  unsigned long_indices;          // int64, else int32
+  unsigned width;                 // elements
+  long extents[MAX_SHADER_RANK];  // that a tuple indexes
+  unsigned tuples_per_batch;      // gather: after so many, the next batch of rows begins
+  long rows_per_batch;
+  unsigned op;              // scatter: a VariableUpdate
+  unsigned scalar;          // scatter: one element updates all
+  unsigned lanes, buckets;  // scatter: threads along a row, and sets of rows
+};
+
+// variable[offset + to_strides . i] = value[from_strides . i] for i within extents.
+struct SliceAssignArguments {
+  long offset;  // in elements, as the strides
+  long to_strides[MAX_SHADER_RANK];
+  long from_strides[MAX_SHADER_RANK];  // 0 along broadcast axes
+  unsigned rank;
+  unsigned extents[MAX_SHADER_RANK];
+};

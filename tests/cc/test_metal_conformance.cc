@@ -280,6 +280,7 @@ TEST(slow_handler_does_not_hold_up_the_gpu) {
   CHECK_EQ(event.signaled_value(), 1u);
   gate.open();
   second.wait_until_completed();
+  first.wait_until_completed();  // its handler uses the gate
 }
 
 TEST(handler_may_commit_more_work) {

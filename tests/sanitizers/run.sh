@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Runs the C++ tests under AddressSanitizer with UndefinedBehaviorSanitizer and under ThreadSanitizer,
+# then the Python tests named below with TensorFlow loaded. make test-sanitize calls it and sets PY,
+# CMAKE, CMAKE_ARGS and JOBS.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+# With TensorFlow: loading, memory, errors. The sanitizer's runtime has to be loaded before Python.
+TF_TESTS=(tests/test_python_api.py tests/test_loading.py::test_serves)
+for extra in tests/test_device*.py; do
+  if [ -e "$extra" ]; then TF_TESTS+=("$extra"); fi
+done
+HERE=$PWD/tests/sanitizers
+
+# Python frees nothing at exit, so leaks are looked for in the C++ tests only.
+export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
+export TSAN_OPTIONS=suppressions=$HERE/tsan.supp:ignore_noninstrumented_modules=1:halt_on_error=1
+
+build() { # folder, sanitizers
+  [ -f "$1/build.ninja" ] || "$CMAKE" -S . -B "$1" $CMAKE_ARGS -DCMAKE_BUILD_TYPE=None \
+    -DCMAKE_CXX_FLAGS="-O1 -g1" -DTFMETAL_SANITIZE="$2" -DTFMETAL_SHIM=OFF >/dev/null
+  "$CMAKE" --build "$1" -j "${JOBS:-2}"
+}
+
+preload() { # runtime library: its path, as g++ links it
+  "${CXX:-g++}" -print-file-name="$1"
+}
+
+check() { # folder, runtime library
+  TFMETAL_BUILD=$1 "$PY" -m pytest -q tests/test_cc.py -k chaos1
+  # The Python process itself is not instrumented: what it leaks and frees is not looked at.
+  TFMETAL_BUILD=$1 LD_PRELOAD=$(preload "$2") ASAN_OPTIONS=detect_leaks=0 \
+    "$PY" -m pytest -q "${TF_TESTS[@]}"
+}
+
+for kind in ${SANITIZERS:-address thread}; do
+  case $kind in
+    address) build build-asan address,undefined; check build-asan libasan.so ;;
+    thread) build build-tsan thread; check build-tsan libtsan.so ;;
+    *) echo "unknown sanitizer $kind"; exit 2 ;;
+  esac
+done
