@@ -88,7 +88,7 @@ test-versions: build ## one library with TensorFlow 2.18 to nightly (VERSIONS=2.
 	$(PY) tools/test_versions.py --library=$(LIBRARY) --versions=$(VERSIONS) -- $(ARGS)
 
 test-packaging: $(READY) ## build the wheel, install it for each Python, uninstall it
-	PACKAGING_PYTHONS="$(PACKAGING_PYTHONS)" $(PY) -m pytest -q -m packaging tests/test_packaging.py $(ARGS)
+	PACKAGING_PYTHONS="$(PACKAGING_PYTHONS)" $(PY) -m pytest -q -m packaging tests $(ARGS)
 
 shims: $(READY) ## the variable shims of all TensorFlow releases that need one
 	$(PY) tools/build_shim.py --all --out $(BUILD)/_shims

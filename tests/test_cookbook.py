@@ -24,7 +24,7 @@ def apply_steps(tree: pathlib.Path) -> int:
     return len(steps)
 
 
-@pytest.mark.slow
+@pytest.mark.packaging
 def test_steps(tmp_path):
     for name in COPIED:
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
