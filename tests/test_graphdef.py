@@ -10,10 +10,11 @@ import subprocess
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import BUILD
 from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
 from tensorflow.core.framework import attr_value_pb2, graph_pb2, node_def_pb2, types_pb2
+
+from tests.conftest import BUILD
 
 TOOL = BUILD / "tests" / "cc" / "tool_graphdef"
 DAMAGED_COPIES = 20000

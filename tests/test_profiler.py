@@ -3,8 +3,9 @@
 import subprocess
 
 import pytest
-from conftest import BUILD
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
+
+from tests.conftest import BUILD
 
 TOOL = BUILD / "tests" / "cc" / "tool_xspace"
 PS_PER_NS = 1000

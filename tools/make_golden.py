@@ -1,14 +1,15 @@
 """Writes tests/golden/mac_golden.tsv: results that were measured on a Mac.
 
-The input is a list of published measurements (JSON). A row is kept when the measurement shows Apple's
-framework at work: suspected Neural Engine answers, reads past an operand, bugs of old releases and
-confounded questions are left out. tests/cc/test_mac_golden.cc runs every row whose method the host
-implements. One row a line, tab-separated:
+The input is a list of published measurements (JSON). A row is kept when the measurement shows
+Apple's framework at work: suspected Neural Engine answers, reads past an operand, bugs of old
+releases and confounded questions are left out. tests/cc/test_mac_golden.cc runs every row whose
+method the host implements. One row a line, tab-separated:
 
     id  selector  inputs  attributes  outputs or `abort: message`  tolerance
 
 Tensors are `dtype:extents:elements` with elements as hex bit patterns, `?` where nothing was
-published, `nan` for a NaN without published bits; `dtype:nil:` is a tensor without a shape; several tensors are joined by spaces.
+published, `nan` for a NaN without published bits; `dtype:nil:` is a tensor without a shape; several
+tensors are joined by spaces.
 Attributes are `name=value`, joined by semicolons.
 """
 

@@ -1,5 +1,5 @@
-// Cast between all element types: native, because MPSGraph does not say what it does with NaN,
-// negative numbers to unsigned, or bool.
+// Cast and Bitcast between all element types: native, because MPSGraph does not say what it does
+// with NaN, negative numbers to unsigned, or bool.
 #include "kernels/families.h"
 #include "kernels/msl/arguments.h"
 #include "kernels/native_call.h"
@@ -55,6 +55,11 @@ void launch(NativeCall& call) {
                 {call.in(0), call.out(), NativeCall::value(arguments)});
 }
 
+// The same bytes; the last axis changes when the element sizes differ.
+void bitcast(NativeCall& call) {
+  call.copy(call.inputs[0], call.outputs[0], call.node.in(0).bytes());
+}
+
 }  // namespace
 
 std::vector<OpRow> cast_ops() {
@@ -62,7 +67,8 @@ std::vector<OpRow> cast_ops() {
   return {{.op = "Cast",
            .types = {{"SrcT", any}, {"DstT", any}},
            .launch = launch,
-           .elementwise = true}};
+           .elementwise = true},
+          {.op = "Bitcast", .types = {{"T", any}, {"type", any}}, .launch = bitcast}};
 }
 
 }  // namespace tfmetal

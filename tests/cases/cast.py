@@ -37,4 +37,16 @@ def cases() -> list[Case]:
                     special=True,
                 )
             )
+    widths = {"int8": "uint8", "float16": "int16", "bfloat16": "uint16", "float32": "int32"}
+    pairs = [*widths.items(), *((b, a) for a, b in widths.items())]
+    for types in registered()["Bitcast"]:
+        pairs += [(t, t) for t in types["T"]]
+    for source, target in pairs:
+        for shape in [(6,), (), (2, 0)]:
+            args = {"input": Tensor(shape, "below:100")}
+            result.append(Case("Bitcast", args, dtype=source, types={"type": target}, exact=True))
+    args = {"input": Tensor((3, 4), "below:100")}
+    result.append(Case("Bitcast", args, dtype="uint8", types={"type": "float32"}, exact=True))
+    args = {"input": Tensor((3,), "below:100")}
+    result.append(Case("Bitcast", args, dtype="float32", types={"type": "uint8"}, exact=True))
     return result

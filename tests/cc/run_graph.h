@@ -132,42 +132,67 @@ class Runner {
 
   std::vector<Value> execute(const mpsg::Executable& executable) {
     ns::AutoreleasePool pool;
+    Buffers b = bind(executable);
+    encode_and_wait(executable, b);
+    for (size_t i = 0; i < b.values.size(); ++i) {
+      const void* result = b.buffers[b.first_result + i].contents();
+      std::memcpy(b.values[i].bytes.data(), result, b.values[i].bytes.size());
+    }
+    return b.values;
+  }
+
+  // What `measure` says about one run, buffers prepared.
+  double time(const mpsg::Executable& executable,
+              const std::function<double(const std::function<void()>&)>& measure) {
+    ns::AutoreleasePool pool;
+    Buffers b = bind(executable);
+    return measure([&] { encode_and_wait(executable, b); });
+  }
+
+ private:
+  struct Buffers {
     std::vector<objc::Ref<mtl::Buffer>> buffers;
     std::vector<objc::Ref<mpsg::TensorData>> datas;
-    const auto data_for = [&](const Value& v) {
-      buffers.push_back(device_.new_buffer(v.bytes.size()));
+    std::vector<id> inputs, results;
+    std::vector<Value> values;  // of the results
+    size_t first_result = 0;
+
+    id add(const mtl::Device& device, const Value& v) {
+      buffers.push_back(device.new_buffer(v.bytes.size()));
       std::memcpy(buffers.back().contents(), v.bytes.data(), v.bytes.size());
       datas.push_back(mpsg::TensorData::make(buffers.back(), ns::Array::numbers(v.shape), v.type));
       return datas.back().raw();
-    };
-    std::vector<id> inputs, results;
+    }
+  };
+
+  Buffers bind(const mpsg::Executable& executable) {
+    Buffers b;
     const ns::Array order = executable.feed_tensors(), targets = executable.target_tensors();
     for (NSUInteger i = 0; i < order.count(); ++i) {
       for (const Feed& feed : feeds_) {
-        if (feed.tensor.raw() == order[i]) inputs.push_back(data_for(feed.value));
+        if (feed.tensor.raw() == order[i]) b.inputs.push_back(b.add(device_, feed.value));
       }
     }
-    std::vector<Value> values;
-    const size_t first = buffers.size();
+    b.first_result = b.buffers.size();
     for (NSUInteger i = 0; i < targets.count(); ++i) {
       const mpsg::Tensor target(targets[i]);
       Value v{target.data_type(), shape(target), {}};
       v.bytes.assign(size_t(v.count()) * mps::size_of(v.type), char(0xbd));
-      results.push_back(data_for(v));
-      values.push_back(std::move(v));
+      b.results.push_back(b.add(device_, v));
+      b.values.push_back(std::move(v));
     }
+    return b;
+  }
+
+  void encode_and_wait(const mpsg::Executable& executable, const Buffers& b) {
+    ns::AutoreleasePool pool;
     const auto commands = mps::CommandBuffer::from_queue(queue_);
-    executable.encode(commands, ns::Array::make(inputs), ns::Array::make(results));
+    executable.encode(commands, ns::Array::make(b.inputs), ns::Array::make(b.results));
     const mtl::CommandBuffer last = commands.root();
     last.commit();
     last.wait_until_completed();
-    for (size_t i = 0; i < values.size(); ++i) {
-      std::memcpy(values[i].bytes.data(), buffers[first + i].contents(), values[i].bytes.size());
-    }
-    return values;
   }
 
- private:
   struct Feed {
     mpsg::Tensor tensor;
     Value value;

@@ -58,13 +58,19 @@ HOST_METHOD(MPSGraph,
 void softmax_row(const float* x, float* y, long n) {
   isa::run(
       [](const float* __restrict a, float* __restrict b, long count) {
-        float most = -std::numeric_limits<float>::infinity();
-        for (long i = 0; i < count; ++i) most = a[i] > most ? a[i] : most;
-        for (long i = 0; i < count; ++i) b[i] = math::exp(a[i] - most);
-        constexpr long kLanes = 16;
-        float lanes[kLanes] = {}, sum = 0;
+        // Independent lanes, or the loops would wait for one sum.
+        constexpr long kLanes = 32;
+        float most[kLanes], lanes[kLanes] = {}, sum = 0;
+        for (float& m : most) m = -std::numeric_limits<float>::infinity();
         long i = 0;
         for (; i + kLanes <= count; i += kLanes) {
+          for (long l = 0; l < kLanes; ++l) most[l] = a[i + l] > most[l] ? a[i + l] : most[l];
+        }
+        for (; i < count; ++i) most[0] = a[i] > most[0] ? a[i] : most[0];
+        for (float m : most) most[0] = m > most[0] ? m : most[0];
+        const float top = most[0];
+        for (long j = 0; j < count; ++j) b[j] = math::exp(a[j] - top);
+        for (i = 0; i + kLanes <= count; i += kLanes) {
           for (long l = 0; l < kLanes; ++l) lanes[l] += b[i + l];
         }
         for (float lane : lanes) sum += lane;

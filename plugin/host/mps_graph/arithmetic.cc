@@ -90,7 +90,6 @@ FLOAT_FUNCTION(Atan, "atan", is_tiny(x) ? only_negative_denormal(x) : std::atan(
 FLOAT_FUNCTION(Erf, "erf", is_tiny(x) ? only_negative_denormal(x) : std::erf(x));
 // A NaN operand keeps its bits, unlike everywhere else. M
 struct Asin : Op {
-  static constexpr bool kBits = false;
   static float apply(float x) { return is_tiny(x) ? x : std::asin(x); }
 };
 void asin_kernel(const void* const* in, void* out, long n) {

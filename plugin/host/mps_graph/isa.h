@@ -28,8 +28,12 @@ inline Level level() {
 
 #if defined(__x86_64__)
 #define HOST_AVX2 __attribute__((target("avx2,fma")))
+#if defined(__clang__)  // drops the whole attribute when it meets GCC's vector width
+#define HOST_AVX512 __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")))
+#else
 #define HOST_AVX512 \
   __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512")))
+#endif
 
 template <class F, class... A>
 HOST_AVX2 __attribute__((flatten, noinline)) void run_avx2(F f, A... args) {
