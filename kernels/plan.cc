@@ -72,6 +72,7 @@ void check_result(const GraphBuilder& g, const Node& node, Tensor result, size_t
 GraphSegment compile(const OpRow& row, const Node& node) {
   const objc::Ref<mpsg::Graph> graph = mpsg::Graph::make();
   GraphBuilder g(graph);
+  for (const TensorInfo& output : node.outputs) check_limits(node, output);
   const Tensors inputs = placeholders(g, node);
   Tensors results = lower(g, row, node, inputs);
   Tensors targets;
@@ -80,7 +81,6 @@ GraphSegment compile(const OpRow& row, const Node& node) {
       results[i] = Tensor();
       continue;
     }
-    check_limits(node, node.out(i));
     check_result(g, node, results[i], i);
     // A target that is a mere view of a feed may be left unwritten: give it a producer.
     results[i] = g.identity(results[i]);

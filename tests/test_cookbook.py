@@ -10,7 +10,9 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-STEP = re.compile(r'^```\w+ file=(\S+) before="((?:[^"\\]|\\.)*)"\n(.*?)^```$', re.MULTILINE | re.DOTALL)
+STEP = re.compile(
+    r'^```\w+ file=(\S+) before="((?:[^"\\]|\\.)*)"\n(.*?)^```$', re.MULTILINE | re.DOTALL
+)
 COPIED = ("plugin", "kernels", "grappler", "tools", "tests", "tensorflow_metal_py")
 
 

@@ -6,6 +6,7 @@ from tensorflow.python.framework import kernels, op_def_library
 from tests import spine
 from tests.cases import all_cases
 
+
 def _exercised() -> set[tuple[str, str]]:
     return {(c.op, c.dtype) for c in all_cases()}
 
