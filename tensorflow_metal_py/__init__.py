@@ -63,8 +63,8 @@ def status() -> dict[str, Any]:
     """Whether the plugin is active in this process.
 
     Returns:
-      active (bool), reason (why not and what to do; empty when active), platform and type (the names
-      under which TensorFlow knows it), library (path), version (of the plugin), tensorflow
+      active (bool), reason (why not and what to do; empty when active), platform and type (the
+      names under which TensorFlow knows it), library (path), version (of the plugin), tensorflow
       (version).
     """
     return _runtime.call("loading")

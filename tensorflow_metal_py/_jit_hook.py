@@ -6,7 +6,7 @@ the type of its devices. `TF_METAL_JIT_HOOK=0` switches all of it off.
 * Keras asks XLA to compile whenever a GPU is listed; XLA has no compiler for Metal, so `fit` would
   fail. Keras is told that models do not support it, as it tells itself on a Mac.
 * `tf.function(jit_compile=True)` runs uncompiled, with one warning.
-* `tf.config.experimental.get_memory_info` and its kin ask the plugin for its own devices: TensorFlow
+* `tf.config.experimental.get_memory_info` and its kin ask the plugin for its devices: TensorFlow
   knows nothing about memory that the plugin allocates.
 
 Everything is decided when it is used: devices that the program hides count as absent.

@@ -1,4 +1,4 @@
-"""`import tensorflow` never breaks: the plugin serves, or declines with one warning that says why."""
+"""`import tensorflow` never breaks: the plugin serves, or declines with one warning and why."""
 
 import json
 import os
@@ -24,7 +24,6 @@ print(json.dumps({"gpus": gpus, "status": metal.status(), "devices": len(metal.d
 
 
 def report(run_python, code=REPORT, **env):
-    import json
 
     result = run_python(code, env=env)
     answer = json.loads(result.stdout.splitlines()[-1])

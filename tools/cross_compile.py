@@ -1,4 +1,4 @@
-"""Compiles the plugin for arm64 macOS with zig (the package ziglang), links it, looks at the result.
+"""Compiles the plugin for arm64 macOS with zig (package ziglang), links it, looks at the result.
 
     tools/cross_compile.py --out build-macos
 
@@ -160,7 +160,7 @@ def symbols(dylib: pathlib.Path) -> tuple[set[str], set[str]]:
 
 def check(dylib: pathlib.Path) -> None:
     exported, needed = symbols(dylib)
-    # zig's linker ignores the list of exports for libc++'s operators new and delete and its own two.
+    # zig's linker ignores the list of exports for libc++'s new and delete and its own two.
     harmless = ("_Zn", "_Zd", "__dso_handle", "_mh_dylib_header")
     surplus = {s for s in exported - ENTRY_POINTS if not s.startswith(harmless)}
     if surplus or not exported >= ENTRY_POINTS:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes plugin/host/catalogue/apple_api.tsv: the part of Apple's API that host builds check against.
+"""Writes plugin/host/catalogue/apple_api.tsv: the part of Apple's API that host builds check.
 
 Input is a JSON file with one row per Objective-C method (`api`: class, selector, kind, types, first
 macOS) and the underlying types of enums (`enums`). Output rows, tab separated:

@@ -1,4 +1,4 @@
-"""Writes what the documentation repeats from the plugin: run by make docs, checked by make docs-check.
+"""Writes what the documentation repeats from the plugin: make docs, checked by make docs-check.
 
     tools/make_docs.py [--check]
 
@@ -37,11 +37,12 @@ def variables(simulation: bool) -> str:
 def environment_page() -> str:
     return (
         "# Environment variables\n\n"
-        "Generated from `plugin/env.cc` by `make docs`. `python -m tensorflow_metal_py env` prints\n"
-        "the values of this machine. They are read when TensorFlow loads the plugin.\n\n"
+        "Generated from `plugin/env.cc` by `make docs`. `python -m tensorflow_metal_py env`\n"
+        "prints the values of this machine. They are read when TensorFlow loads the plugin.\n\n"
         f"{variables(False)}\n"
         "## Simulating a Mac\n\n"
-        "On Linux the plugin talks to a simulation of Metal; these set it up. macOS ignores them.\n\n"
+        "On Linux the plugin talks to a simulation of Metal, which these set up; macOS ignores\n"
+        "them.\n\n"
         f"{variables(True)}"
     )
 
@@ -59,11 +60,11 @@ def ops_page() -> str:
         "# Ops\n\n"
         "Generated from the op table (`kernels/`) by `make docs`; `python -m tensorflow_metal_py\n"
         "ops` prints it for the TensorFlow of this machine.\n\n"
-        "*Kind*: `graph` is lowered to MPSGraph, `native` runs on our own shaders, `dynamic` waits\n"
-        "for the device to learn its output's shape, `resource` works on variables. *Host inputs*\n"
-        "are read on the host: a `key` is part of the compiled plan, an `arg` is passed at each\n"
-        "launch. *Precision* is the class of automatic mixed precision. int32 is missing where\n"
-        "TensorFlow itself keeps it on the host.\n\n"
+        "*Kind*: `graph` is lowered to MPSGraph, `native` runs on our own shaders, `dynamic`\n"
+        "waits for the device to learn its output's shape, `resource` works on variables. *Host\n"
+        "inputs* are read on the host: a `key` is part of the compiled plan, an `arg` is passed\n"
+        "at each launch. *Precision* is the class of automatic mixed precision. int32 is missing\n"
+        "where TensorFlow itself keeps it on the host.\n\n"
         f"{len({op[0] for op in rows})} ops.\n\n{table(header, rows)}"
     )
 

@@ -1,6 +1,7 @@
 // Conversions between element types. One instance per target type; the source type is an argument,
 // the same for all threads.
 #include <metal_stdlib>
+
 #include "kernels/msl/arguments.h"
 using namespace metal;
 
@@ -80,15 +81,33 @@ kernel void cast_to(device const uchar* in [[buffer(0)]], device To* out [[buffe
   }
 }
 
-template [[host_name("cast_to_float")]] kernel void cast_to<float>(device const uchar*, device float*, constant CastArguments&, uint);
-template [[host_name("cast_to_half")]] kernel void cast_to<half>(device const uchar*, device half*, constant CastArguments&, uint);
-template [[host_name("cast_to_bfloat")]] kernel void cast_to<bfloat>(device const uchar*, device bfloat*, constant CastArguments&, uint);
-template [[host_name("cast_to_char")]] kernel void cast_to<char>(device const uchar*, device char*, constant CastArguments&, uint);
-template [[host_name("cast_to_short")]] kernel void cast_to<short>(device const uchar*, device short*, constant CastArguments&, uint);
-template [[host_name("cast_to_int")]] kernel void cast_to<int>(device const uchar*, device int*, constant CastArguments&, uint);
-template [[host_name("cast_to_long")]] kernel void cast_to<long>(device const uchar*, device long*, constant CastArguments&, uint);
-template [[host_name("cast_to_uchar")]] kernel void cast_to<uchar>(device const uchar*, device uchar*, constant CastArguments&, uint);
-template [[host_name("cast_to_ushort")]] kernel void cast_to<ushort>(device const uchar*, device ushort*, constant CastArguments&, uint);
-template [[host_name("cast_to_uint")]] kernel void cast_to<uint>(device const uchar*, device uint*, constant CastArguments&, uint);
-template [[host_name("cast_to_ulong")]] kernel void cast_to<ulong>(device const uchar*, device ulong*, constant CastArguments&, uint);
-template [[host_name("cast_to_bool")]] kernel void cast_to<bool>(device const uchar*, device bool*, constant CastArguments&, uint);
+template [[host_name("cast_to_float")]] kernel void cast_to<float>(device const uchar*,
+                                                                   device float*,
+                                                                   constant CastArguments&, uint);
+template [[host_name("cast_to_half")]] kernel void cast_to<half>(device const uchar*, device half*,
+                                                                 constant CastArguments&, uint);
+template [[host_name("cast_to_bfloat")]] kernel void cast_to<bfloat>(device const uchar*,
+                                                                     device bfloat*,
+                                                                     constant CastArguments&, uint);
+template [[host_name("cast_to_char")]] kernel void cast_to<char>(device const uchar*, device char*,
+                                                                 constant CastArguments&, uint);
+template [[host_name("cast_to_short")]] kernel void cast_to<short>(device const uchar*,
+                                                                   device short*,
+                                                                   constant CastArguments&, uint);
+template [[host_name("cast_to_int")]] kernel void cast_to<int>(device const uchar*, device int*,
+                                                               constant CastArguments&, uint);
+template [[host_name("cast_to_long")]] kernel void cast_to<long>(device const uchar*, device long*,
+                                                                 constant CastArguments&, uint);
+template [[host_name("cast_to_uchar")]] kernel void cast_to<uchar>(device const uchar*,
+                                                                   device uchar*,
+                                                                   constant CastArguments&, uint);
+template [[host_name("cast_to_ushort")]] kernel void cast_to<ushort>(device const uchar*,
+                                                                     device ushort*,
+                                                                     constant CastArguments&, uint);
+template [[host_name("cast_to_uint")]] kernel void cast_to<uint>(device const uchar*, device uint*,
+                                                                 constant CastArguments&, uint);
+template [[host_name("cast_to_ulong")]] kernel void cast_to<ulong>(device const uchar*,
+                                                                   device ulong*,
+                                                                   constant CastArguments&, uint);
+template [[host_name("cast_to_bool")]] kernel void cast_to<bool>(device const uchar*, device bool*,
+                                                                 constant CastArguments&, uint);

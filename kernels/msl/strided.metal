@@ -1,5 +1,6 @@
 // Copies between a dense tensor and a strided view of another: slices, broadcasts of one element.
 #include <metal_stdlib>
+
 #include "kernels/msl/arguments.h"
 using namespace metal;
 
@@ -32,11 +33,19 @@ kernel void strided_store(device const T* in [[buffer(0)]], device T* out [[buff
   out[to] = in[i];
 }
 
-template [[host_name("strided_copy_uchar")]] kernel void strided_copy<uchar>(device const uchar*, device uchar*, constant StridedCopyArguments&, uint);
-template [[host_name("strided_copy_ushort")]] kernel void strided_copy<ushort>(device const ushort*, device ushort*, constant StridedCopyArguments&, uint);
-template [[host_name("strided_copy_uint")]] kernel void strided_copy<uint>(device const uint*, device uint*, constant StridedCopyArguments&, uint);
-template [[host_name("strided_copy_ulong")]] kernel void strided_copy<ulong>(device const ulong*, device ulong*, constant StridedCopyArguments&, uint);
-template [[host_name("strided_store_uchar")]] kernel void strided_store<uchar>(device const uchar*, device uchar*, constant StridedCopyArguments&, uint);
-template [[host_name("strided_store_ushort")]] kernel void strided_store<ushort>(device const ushort*, device ushort*, constant StridedCopyArguments&, uint);
-template [[host_name("strided_store_uint")]] kernel void strided_store<uint>(device const uint*, device uint*, constant StridedCopyArguments&, uint);
-template [[host_name("strided_store_ulong")]] kernel void strided_store<ulong>(device const ulong*, device ulong*, constant StridedCopyArguments&, uint);
+template [[host_name("strided_copy_uchar")]] kernel void strided_copy<uchar>(
+    device const uchar*, device uchar*, constant StridedCopyArguments&, uint);
+template [[host_name("strided_copy_ushort")]] kernel void strided_copy<ushort>(
+    device const ushort*, device ushort*, constant StridedCopyArguments&, uint);
+template [[host_name("strided_copy_uint")]] kernel void strided_copy<uint>(
+    device const uint*, device uint*, constant StridedCopyArguments&, uint);
+template [[host_name("strided_copy_ulong")]] kernel void strided_copy<ulong>(
+    device const ulong*, device ulong*, constant StridedCopyArguments&, uint);
+template [[host_name("strided_store_uchar")]] kernel void strided_store<uchar>(
+    device const uchar*, device uchar*, constant StridedCopyArguments&, uint);
+template [[host_name("strided_store_ushort")]] kernel void strided_store<ushort>(
+    device const ushort*, device ushort*, constant StridedCopyArguments&, uint);
+template [[host_name("strided_store_uint")]] kernel void strided_store<uint>(
+    device const uint*, device uint*, constant StridedCopyArguments&, uint);
+template [[host_name("strided_store_ulong")]] kernel void strided_store<ulong>(
+    device const ulong*, device ulong*, constant StridedCopyArguments&, uint);

@@ -1,6 +1,7 @@
 // Where: the coordinates of the elements that differ from zero, in row-major order. A first pass
 // counts per chunk, the host sums the counts up, a second pass writes.
 #include <metal_stdlib>
+
 #include "kernels/msl/arguments.h"
 using namespace metal;
 
@@ -38,27 +39,71 @@ kernel void where_write(device const T* in [[buffer(0)]], device const uint* off
   }
 }
 
-template [[host_name("where_count_float")]] kernel void where_count<float>(device const float*, device uint*, constant WhereArguments&, uint);
-template [[host_name("where_count_half")]] kernel void where_count<half>(device const half*, device uint*, constant WhereArguments&, uint);
-template [[host_name("where_count_bfloat")]] kernel void where_count<bfloat>(device const bfloat*, device uint*, constant WhereArguments&, uint);
-template [[host_name("where_count_char")]] kernel void where_count<char>(device const char*, device uint*, constant WhereArguments&, uint);
-template [[host_name("where_count_short")]] kernel void where_count<short>(device const short*, device uint*, constant WhereArguments&, uint);
-template [[host_name("where_count_int")]] kernel void where_count<int>(device const int*, device uint*, constant WhereArguments&, uint);
-template [[host_name("where_count_long")]] kernel void where_count<long>(device const long*, device uint*, constant WhereArguments&, uint);
-template [[host_name("where_count_uchar")]] kernel void where_count<uchar>(device const uchar*, device uint*, constant WhereArguments&, uint);
-template [[host_name("where_count_ushort")]] kernel void where_count<ushort>(device const ushort*, device uint*, constant WhereArguments&, uint);
-template [[host_name("where_count_uint")]] kernel void where_count<uint>(device const uint*, device uint*, constant WhereArguments&, uint);
-template [[host_name("where_count_ulong")]] kernel void where_count<ulong>(device const ulong*, device uint*, constant WhereArguments&, uint);
-template [[host_name("where_count_bool")]] kernel void where_count<bool>(device const bool*, device uint*, constant WhereArguments&, uint);
-template [[host_name("where_write_float")]] kernel void where_write<float>(device const float*, device const uint*, device long*, constant WhereArguments&, uint);
-template [[host_name("where_write_half")]] kernel void where_write<half>(device const half*, device const uint*, device long*, constant WhereArguments&, uint);
-template [[host_name("where_write_bfloat")]] kernel void where_write<bfloat>(device const bfloat*, device const uint*, device long*, constant WhereArguments&, uint);
-template [[host_name("where_write_char")]] kernel void where_write<char>(device const char*, device const uint*, device long*, constant WhereArguments&, uint);
-template [[host_name("where_write_short")]] kernel void where_write<short>(device const short*, device const uint*, device long*, constant WhereArguments&, uint);
-template [[host_name("where_write_int")]] kernel void where_write<int>(device const int*, device const uint*, device long*, constant WhereArguments&, uint);
-template [[host_name("where_write_long")]] kernel void where_write<long>(device const long*, device const uint*, device long*, constant WhereArguments&, uint);
-template [[host_name("where_write_uchar")]] kernel void where_write<uchar>(device const uchar*, device const uint*, device long*, constant WhereArguments&, uint);
-template [[host_name("where_write_ushort")]] kernel void where_write<ushort>(device const ushort*, device const uint*, device long*, constant WhereArguments&, uint);
-template [[host_name("where_write_uint")]] kernel void where_write<uint>(device const uint*, device const uint*, device long*, constant WhereArguments&, uint);
-template [[host_name("where_write_ulong")]] kernel void where_write<ulong>(device const ulong*, device const uint*, device long*, constant WhereArguments&, uint);
-template [[host_name("where_write_bool")]] kernel void where_write<bool>(device const bool*, device const uint*, device long*, constant WhereArguments&, uint);
+template [[host_name("where_count_float")]] kernel void where_count<float>(device const float*,
+                                                                           device uint*,
+                                                                           constant WhereArguments&,
+                                                                           uint);
+template [[host_name("where_count_half")]] kernel void where_count<half>(device const half*,
+                                                                         device uint*,
+                                                                         constant WhereArguments&,
+                                                                         uint);
+template [[host_name("where_count_bfloat")]] kernel void where_count<bfloat>(
+    device const bfloat*, device uint*, constant WhereArguments&, uint);
+template [[host_name("where_count_char")]] kernel void where_count<char>(device const char*,
+                                                                         device uint*,
+                                                                         constant WhereArguments&,
+                                                                         uint);
+template [[host_name("where_count_short")]] kernel void where_count<short>(device const short*,
+                                                                           device uint*,
+                                                                           constant WhereArguments&,
+                                                                           uint);
+template [[host_name("where_count_int")]] kernel void where_count<int>(device const int*,
+                                                                       device uint*,
+                                                                       constant WhereArguments&,
+                                                                       uint);
+template [[host_name("where_count_long")]] kernel void where_count<long>(device const long*,
+                                                                         device uint*,
+                                                                         constant WhereArguments&,
+                                                                         uint);
+template [[host_name("where_count_uchar")]] kernel void where_count<uchar>(device const uchar*,
+                                                                           device uint*,
+                                                                           constant WhereArguments&,
+                                                                           uint);
+template [[host_name("where_count_ushort")]] kernel void where_count<ushort>(
+    device const ushort*, device uint*, constant WhereArguments&, uint);
+template [[host_name("where_count_uint")]] kernel void where_count<uint>(device const uint*,
+                                                                         device uint*,
+                                                                         constant WhereArguments&,
+                                                                         uint);
+template [[host_name("where_count_ulong")]] kernel void where_count<ulong>(device const ulong*,
+                                                                           device uint*,
+                                                                           constant WhereArguments&,
+                                                                           uint);
+template [[host_name("where_count_bool")]] kernel void where_count<bool>(device const bool*,
+                                                                         device uint*,
+                                                                         constant WhereArguments&,
+                                                                         uint);
+template [[host_name("where_write_float")]] kernel void where_write<float>(
+    device const float*, device const uint*, device long*, constant WhereArguments&, uint);
+template [[host_name("where_write_half")]] kernel void where_write<half>(
+    device const half*, device const uint*, device long*, constant WhereArguments&, uint);
+template [[host_name("where_write_bfloat")]] kernel void where_write<bfloat>(
+    device const bfloat*, device const uint*, device long*, constant WhereArguments&, uint);
+template [[host_name("where_write_char")]] kernel void where_write<char>(
+    device const char*, device const uint*, device long*, constant WhereArguments&, uint);
+template [[host_name("where_write_short")]] kernel void where_write<short>(
+    device const short*, device const uint*, device long*, constant WhereArguments&, uint);
+template [[host_name("where_write_int")]] kernel void where_write<int>(
+    device const int*, device const uint*, device long*, constant WhereArguments&, uint);
+template [[host_name("where_write_long")]] kernel void where_write<long>(
+    device const long*, device const uint*, device long*, constant WhereArguments&, uint);
+template [[host_name("where_write_uchar")]] kernel void where_write<uchar>(
+    device const uchar*, device const uint*, device long*, constant WhereArguments&, uint);
+template [[host_name("where_write_ushort")]] kernel void where_write<ushort>(
+    device const ushort*, device const uint*, device long*, constant WhereArguments&, uint);
+template [[host_name("where_write_uint")]] kernel void where_write<uint>(
+    device const uint*, device const uint*, device long*, constant WhereArguments&, uint);
+template [[host_name("where_write_ulong")]] kernel void where_write<ulong>(
+    device const ulong*, device const uint*, device long*, constant WhereArguments&, uint);
+template [[host_name("where_write_bool")]] kernel void where_write<bool>(
+    device const bool*, device const uint*, device long*, constant WhereArguments&, uint);
