@@ -377,6 +377,7 @@ PROBE = textwrap.dedent("""
 def probe(library: pathlib.Path, **environment: str) -> str:
     """Standard output and the plugin's own lines of standard error."""
     env = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", **environment}
+    env.pop("TF_PLUGGABLE_DEVICE_LIBRARY_PATH", None)  # `library` alone decides and warns
     command = [sys.executable, "-c", PROBE, str(library)]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -82,8 +82,7 @@ std::vector<GoldenTensor> parse_tensors(const std::string& text) {
 }
 
 std::vector<Row> read_rows() {
-  const std::string here = __FILE__;
-  std::ifstream file(here.substr(0, here.rfind("/cc/")) + "/golden/mac_golden.tsv");
+  std::ifstream file(TFMETAL_SOURCE_DIR "/tests/golden/mac_golden.tsv");
   std::vector<Row> rows;
   for (std::string line; std::getline(file, line);) {
     const std::vector<std::string> columns = split(line, '\t');
