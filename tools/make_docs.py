@@ -61,7 +61,7 @@ def ops_page() -> str:
         "Generated from the op table (`kernels/`) by `make docs`; `python -m tensorflow_metal_py\n"
         "ops` prints it for the TensorFlow of this machine.\n\n"
         "*Kind*: `graph` is lowered to MPSGraph, `native` runs on our own shaders, `dynamic`\n"
-        "waits for the device to learn its output's shape, `resource` works on variables. *Host\n"
+        "waits for the device to learn its output's shape, `resource` works on variables and variants. *Host\n"
         "inputs* are read on the host: a `key` is part of the compiled plan, an `arg` is passed\n"
         "at each launch. *Precision* is the class of automatic mixed precision. int32 is missing\n"
         "where TensorFlow itself keeps it on the host.\n\n"

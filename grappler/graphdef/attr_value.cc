@@ -234,8 +234,13 @@ std::string AttrValue::as_placeholder() const { return payload(Kind::kPlaceholde
 
 Kind AttrValue::element_kind() const {
   const std::string list = payload(Kind::kList);
-  for (WireReader r(list); r.next();)
-    if (const Kind kind = list_field_kind(r); kind != Kind::kNone) return kind;
+  for (WireReader r(list); r.next();) {
+    const Kind kind = list_field_kind(r);
+    const bool number =
+        kind == Kind::kInt || kind == Kind::kFloat || kind == Kind::kBool || kind == Kind::kType;
+    if (number && r.type() == WireType::kBytes && r.bytes().empty()) continue;  // packed nothing
+    if (kind != Kind::kNone) return kind;
+  }
   return Kind::kNone;
 }
 
