@@ -1,6 +1,4 @@
 // The op table as JSON: what docs/ops.md, the coverage gate and `doctor` read.
-#include <algorithm>
-
 #include "kernels/op_table.h"
 #include "kernels/plan.h"
 #include "plugin/runtime_op.h"
@@ -13,11 +11,7 @@ const char* kind_of(const OpRow& row) {
   if (row.lower) return "graph";
   if (row.launch) return "native";
   if (!row.types.empty() && row.types[0].dtypes == DTypes{TF_VARIANT}) return "variant";
-  const auto is_variant = [](const TypeRule& rule) {
-    return std::find(rule.dtypes.begin(), rule.dtypes.end(), TF_VARIANT) != rule.dtypes.end();
-  };
-  const bool variant = std::any_of(row.types.begin(), row.types.end(), is_variant);
-  return row.host.empty() && !variant ? "dynamic" : "resource";
+  return row.host.empty() ? "dynamic" : "resource";
 }
 
 const char* name_of(ClusterPolicy policy) {

@@ -61,10 +61,11 @@ def ops_page() -> str:
         "Generated from the op table (`kernels/`) by `make docs`; `python -m tensorflow_metal_py\n"
         "ops` prints it for the TensorFlow of this machine.\n\n"
         "*Kind*: `graph` is lowered to MPSGraph, `native` runs on our own shaders, `dynamic`\n"
-        "waits for the device to learn its output's shape, `resource` works on variables and variants. *Host\n"
-        "inputs* are read on the host: a `key` is part of the compiled plan, an `arg` is passed\n"
-        "at each launch. *Precision* is the class of automatic mixed precision. int32 is missing\n"
-        "where TensorFlow itself keeps it on the host.\n\n"
+        "waits for the device to learn its output's shape, `resource` and\n"
+        "`variant` work on variables and tensor lists. *Host inputs* are read on the host: a\n"
+        "`key` is part of the compiled plan, an `arg` is passed at each launch. *Precision* is\n"
+        "the class of automatic mixed precision. int32 is missing where TensorFlow itself keeps it\n"
+        "on the host.\n\n"
         f"{len({op[0] for op in rows})} ops.\n\n{table(header, rows)}"
     )
 
