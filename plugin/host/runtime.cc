@@ -128,17 +128,17 @@ void lock_for_fork() {
   immortal<CheckedPairs>().mutex.lock();
   runtime_mutex().lock();
 }
-void unlock_after_fork() {
+void unlock_in_parent() {
   runtime_mutex().unlock();
   immortal<CheckedPairs>().mutex.unlock();
 }
-// The child is another thread, which must not unlock a lock held for writing: it gets a new one.
+// A reader-writer lock belongs to a thread id, which the child has not: it gets a new one.
 void unlock_in_child() {
   runtime_mutex().unlock();
   new (&immortal<CheckedPairs>().mutex) std::shared_mutex;
 }
 [[maybe_unused]] const int fork_handlers =
-    pthread_atfork(&lock_for_fork, &unlock_after_fork, &unlock_in_child);
+    pthread_atfork(&lock_for_fork, &unlock_in_parent, &unlock_in_child);
 
 // The class of a name, found without the lock when this thread asked for it before.
 ClassObject* remembered_class(const char* name) {

@@ -152,6 +152,9 @@ R send(id self, const Selector& site, const A&... args) {
     if constexpr (sizeof(Raw) > 16) entry = &objc_msgSend_stret;
   }
 #endif
+  if constexpr (std::is_class_v<Raw>) {
+    if (!self) return R{};  // the runtime leaves a struct result of nil undefined
+  }
   auto call = reinterpret_cast<Raw (*)(id, SEL, typename Abi<A>::type...)>(entry);
   if constexpr (std::is_void_v<R>) {
     call(self, site.sel, Abi<A>::pass(args)...);
