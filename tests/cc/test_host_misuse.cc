@@ -25,6 +25,7 @@ struct Fixture {
   ns::Ref<mtl::Buffer> data = device.new_buffer(64);
   mtl::CommandBuffer buffer = queue.command_buffer();
 
+  Fixture() { std::memset(data.contents(), 0, data.length()); }
   ns::Ref<mtl::ComputePipelineState> pipeline(const char* name) {
     mtl::Error error;
     const auto library =

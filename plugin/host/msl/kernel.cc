@@ -82,7 +82,7 @@ void launch(const Kernel& kernel, const Launch& launch) {
       first.grid = grid;
       first.groups = groups;
       memory.forget();
-      first.threadgroup = memory.pointers();
+      first.shared = memory.pointers();
       kernel.run_group(launch.buffers.data(), first);
     }
   };

@@ -24,7 +24,7 @@ struct Thread {
   Size3 group_size;                          // of this group; smaller at the edge of the grid
   Size3 nominal_group_size, grid, groups;
   uint32_t index_in_group;
-  void* const* threadgroup;  // memory of [[threadgroup(i)]] parameters
+  void* const* shared;  // memory of the [[threadgroup(i)]] parameters
 };
 
 struct Parameter {
