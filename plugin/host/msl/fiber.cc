@@ -6,6 +6,7 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <string>
 
 #include "plugin/host/host.h"
@@ -29,6 +30,7 @@
 #ifdef HOST_TSAN
 extern "C" {
 void* __tsan_create_fiber(unsigned flags);
+void __tsan_destroy_fiber(void* fiber);
 void* __tsan_get_current_fiber();
 void __tsan_switch_to_fiber(void* fiber, unsigned flags);
 void __tsan_acquire(void* address);
@@ -42,6 +44,7 @@ void __tsan_release(void* address);
 #endif
 #ifdef HOST_ASAN
 extern "C" {
+void __asan_unpoison_memory_region(const volatile void* address, size_t size);
 void __sanitizer_start_switch_fiber(void** save, const void* bottom, size_t size);
 void __sanitizer_finish_switch_fiber(void* save, const void** bottom, size_t* size);
 }
@@ -134,6 +137,7 @@ struct SimdGroup {
   alignas(16) char values[2][kSimdWidth][kMaxLaneBytes];  // of this and of the previous exchange
   unsigned turn;                                          // which of the two is being filled
   uint32_t active;                                        // lanes of the last exchange
+  char sync[2];                                           // like Group::sync
 };
 
 // The fibers of one CPU thread; used for one threadgroup after another.
@@ -147,9 +151,12 @@ struct Group {
   ThreadFunction function;
   void* const* buffers;
   const Thread* first;
+  // Addresses that stand for synchronisation towards ThreadSanitizer. Barriers alternate between
+  // two: a thread that goes on must not take over what another did since the barrier.
+  char sync[2], start_sync, end_sync;
+  unsigned turn;  // of `sync`
 #ifdef HOST_TSAN
   void* tsan_scheduler;
-  char tsan_barrier;
 #endif
 #ifdef HOST_ASAN
   void* asan_scheduler;
@@ -159,6 +166,9 @@ struct Group {
   ~Group() {
     for (unsigned i = 0; i < made; ++i) {
       munmap(fibers[i].stack - kGuardBytes, kGuardBytes + kStackBytes);
+#ifdef HOST_TSAN
+      __tsan_destroy_fiber(fibers[i].tsan);
+#endif
     }
   }
 };
@@ -170,17 +180,13 @@ Group& group_of_thread() {
   return *group;
 }
 
-UNCHECKED void release_to_scheduler(Group& g) {
+// Back to the scheduler; returns when it continues this fiber. `sync` is where it meets others.
+UNCHECKED void suspend(Group& g, [[maybe_unused]] char* sync) {
+  Fiber& f = g.fibers[g.current];
 #ifdef HOST_TSAN
-  __tsan_release(&g.tsan_barrier);
+  __tsan_release(sync);
   __tsan_switch_to_fiber(g.tsan_scheduler, 1);
 #endif
-}
-
-// Back to the scheduler; returns when it continues this fiber.
-UNCHECKED void suspend(Group& g) {
-  Fiber& f = g.fibers[g.current];
-  release_to_scheduler(g);
 #ifdef HOST_ASAN
   void* fake_stack = nullptr;
   __sanitizer_start_switch_fiber(f.state == State::kLeft ? nullptr : &fake_stack,
@@ -191,7 +197,7 @@ UNCHECKED void suspend(Group& g) {
   __sanitizer_finish_switch_fiber(fake_stack, &g.scheduler_bottom, &g.scheduler_size);
 #endif
 #ifdef HOST_TSAN
-  __tsan_acquire(&g.tsan_barrier);
+  __tsan_acquire(sync);
 #endif
 }
 
@@ -201,11 +207,11 @@ UNCHECKED void fiber_main() {
   __sanitizer_finish_switch_fiber(nullptr, &g.scheduler_bottom, &g.scheduler_size);
 #endif
 #ifdef HOST_TSAN
-  __tsan_acquire(&g.tsan_barrier);
+  __tsan_acquire(&g.start_sync);
 #endif
   g.function(g.buffers, thread_of(*g.first, g.current));
   g.fibers[g.current].state = State::kLeft;
-  suspend(g);
+  suspend(g, &g.end_sync);
   std::abort();  // nobody continues a fiber that has left
 }
 
@@ -238,6 +244,9 @@ void make_stack(Fiber& f) {
 
 // A stack on which host_msl_switch finds zeros for the saved registers and fiber_main to return to.
 UNCHECKED void prepare(Fiber& f) {
+#ifdef HOST_ASAN
+  __asan_unpoison_memory_region(f.stack, kStackBytes);  // frames of a thread that has left
+#endif
   void** top = reinterpret_cast<void**>(f.stack + kStackBytes);
 #if defined(__x86_64__)
   constexpr int kSaved = 6;
@@ -304,6 +313,7 @@ UNCHECKED bool complete_barrier(Group& g) {
   for (unsigned i = 0; i < g.count; ++i) {
     if (g.fibers[i].state == State::kAtBarrier) g.fibers[i].state = State::kReady;
   }
+  g.turn ^= 1;
   return waiting != 0;
 }
 
@@ -321,11 +331,11 @@ UNCHECKED void run_until_all_have_left(Group& g) {
   }
 }
 
-UNCHECKED void wait_as(Group& g, State state, int line) {
+UNCHECKED void wait_as(Group& g, State state, int line, char* sync) {
   Fiber& f = g.fibers[g.current];
   f.state = state;
   f.line = line;
-  suspend(g);
+  suspend(g, sync);
 }
 
 Group& running_group() {
@@ -335,7 +345,10 @@ Group& running_group() {
 
 }  // namespace
 
-UNCHECKED void barrier(int line) { wait_as(running_group(), State::kAtBarrier, line); }
+UNCHECKED void barrier(int line) {
+  Group& g = running_group();
+  wait_as(g, State::kAtBarrier, line, &g.sync[g.turn]);
+}
 
 UNCHECKED Lanes exchange(const void* value, size_t size, int line) {
   Group& g = running_group();
@@ -344,7 +357,7 @@ UNCHECKED Lanes exchange(const void* value, size_t size, int line) {
   const unsigned turn = simd.turn;
   const char* bytes = static_cast<const char*>(value);
   for (size_t b = 0; b < size; ++b) simd.values[turn][lane][b] = bytes[b];
-  wait_as(g, State::kAtExchange, line);
+  wait_as(g, State::kAtExchange, line, &simd.sync[turn]);
   return {simd.values[turn], simd.active, lane};
 }
 
@@ -356,13 +369,13 @@ UNCHECKED void run_fibers(ThreadFunction function, void* const* buffers, const T
   g.function = function, g.buffers = buffers, g.first = &first;
 #ifdef HOST_TSAN
   g.tsan_scheduler = __tsan_get_current_fiber();
-  __tsan_release(&g.tsan_barrier);
+  __tsan_release(&g.start_sync);
 #endif
   this_group = &g;
   run_until_all_have_left(g);
   this_group = nullptr;
 #ifdef HOST_TSAN
-  __tsan_acquire(&g.tsan_barrier);
+  __tsan_acquire(&g.end_sync);
 #endif
 }
 
