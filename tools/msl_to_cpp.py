@@ -60,7 +60,7 @@ class Function:
     body: str
 
 
-def _without_comments(text: str) -> str:
+def without_comments(text: str) -> str:
     """The text with comments blanked out, every other character in its place."""
     blank = lambda m: re.sub(r"[^\n]", " ", m.group(0))  # noqa: E731
     return re.sub(r"//[^\n]*|/\*.*?\*/", blank, text, flags=re.S)
@@ -89,7 +89,8 @@ def _split(text: str) -> list[str]:
     return [p.strip() for p in [*parts, part] if p.strip()]
 
 
-def _functions(code: str) -> list[Function]:
+def functions(code: str) -> list[Function]:
+    """The functions that a shader without comments defines."""
     found = []
     head = re.compile(
         r"(?:template\s*<(?P<template>[^;{}()]*?)>\s*)?"
@@ -182,11 +183,11 @@ _INSTANTIATION = re.compile(
 
 
 def convert(source: str, file_name: str) -> str:
-    code = _without_comments(source)
+    code = without_comments(source)
     instantiations = _INSTANTIATION.findall(code)
-    functions = _functions(_INSTANTIATION.sub("", code))
-    kernels = {f.name: f for f in functions if f.is_kernel}
-    synchronising = _synchronising(functions)
+    defined = functions(_INSTANTIATION.sub("", code))
+    kernels = {f.name: f for f in defined if f.is_kernel}
+    synchronising = _synchronising(defined)
 
     jobs = [(k.name, k, []) for k in kernels.values() if not k.template]
     for host_name, name, arguments in instantiations:
