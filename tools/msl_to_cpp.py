@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes C++ of a Metal shader, for the CPU: msl_to_cpp.py IN OUT.
 
-The shader's text is kept as it is, inside namespace metal and behind plugin/host/msl/metal_stdlib.h,
+The shader's text stays as it is, inside namespace metal and behind plugin/host/msl/metal_stdlib.h,
 but for what C++ does not have: `#include <metal_...>`, attributes, explicit instantiations with
 [[host_name("...")]], and threadgroup variables (which become thread_local statics). Behind it comes
 one entry in the kernel registry for each kernel: what its parameters are, and a thunk that takes
