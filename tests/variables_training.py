@@ -1,6 +1,7 @@
 """Trains with every optimizer and prints the results, for test_variables.py.
 
-Argument: a JSON list of the steps in a tf.function, the steps in eager mode, and the epochs of fit.
+Argument: a JSON list of the steps in a tf.function, the steps in eager mode, the epochs of fit, and
+whether to scatter (which needs the variable functions).
 Prints "RESULT " and a JSON object: the device, and the float32 bytes of each result in base64.
 """
 
@@ -40,7 +41,7 @@ def quadratic(make, steps: int, wrap) -> np.ndarray:
     return w.numpy()
 
 
-def raw_updates(steps: int) -> np.ndarray:
+def raw_updates(steps: int, scatter: bool) -> np.ndarray:
     """Nothing waits between the steps: each reads what the one before wrote."""
     mix = np.eye(64) * 0.5 + np.roll(np.eye(64), 1, 0) * 0.25
     a = tf.constant(mix.astype("float32"))
@@ -49,9 +50,10 @@ def raw_updates(steps: int) -> np.ndarray:
         v.assign(tf.matmul(a, v))
         total.assign_add(tf.matmul(a, v))
         v.assign_sub(total * 0.001)
-        tf.raw_ops.ResourceScatterAdd(
-            resource=v.handle, indices=[3, 3, 60], updates=total[:3] * 0.1
-        )
+        if scatter:
+            tf.raw_ops.ResourceScatterAdd(
+                resource=v.handle, indices=[3, 3, 60], updates=total[:3] * 0.1
+            )
     return np.stack([v.numpy(), total.numpy()])
 
 
@@ -68,7 +70,7 @@ def network(epochs: int) -> np.ndarray:
     return np.concatenate([w.ravel() for w in model.get_weights()])
 
 
-def main(steps: int, eager_steps: int, epochs: int) -> None:
+def main(steps: int, eager_steps: int, epochs: int, scatter: bool) -> None:
     devices = [d.name for d in tf.config.list_logical_devices() if d.device_type != "CPU"]
     device = (devices or ["CPU:0"])[0]
     results = {}
@@ -76,7 +78,7 @@ def main(steps: int, eager_steps: int, epochs: int) -> None:
         for name, make in OPTIMIZERS.items():
             results[f"graph {name}"] = quadratic(make, steps, tf.function)
             results[f"eager {name}"] = quadratic(make, eager_steps, lambda f: f)
-        results["raw"] = raw_updates(eager_steps)
+        results["raw"] = raw_updates(eager_steps, scatter)
         results["fit"] = network(epochs)
     encoded = {k: base64.b64encode(v.tobytes()).decode() for k, v in results.items()}
     print("RESULT " + json.dumps({"device": device, **encoded}))
