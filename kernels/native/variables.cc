@@ -223,6 +223,12 @@ RowArguments row_arguments(const Node& node, const TensorInfo& indices, const Sh
   return a;
 }
 
+// Where the indices are. Tuples of no indices have no memory, but a shader needs a buffer to bind.
+BufferSlice index_slice(KernelCall& call, const Variable& variable) {
+  const BufferSlice slice = call.input_slice(1);
+  return slice.block ? slice : variable.slice;
+}
+
 void check_not_empty(const Node& node, const Shape& shape, const Shape& indices) {
   if (element_count(shape) == 0) {
     throw_invalid_argument(node.describe(), ": indices of shape ", to_string(indices),
@@ -238,7 +244,7 @@ void gather_rows(KernelCall& call, const Node& node, const Variable& variable, R
   check_not_empty(node, variable.info.shape, node.in(1).shape);
   const Words row = words_of(out.dtype, a.width);
   a.width = narrow(node, row.count);
-  call.encode(node, {variable.slice, call.input_slice(1)}, {to}, 2 * out.bytes(),
+  call.encode(node, {variable.slice, index_slice(call, variable)}, {to}, 2 * out.bytes(),
               [&](NativeCall& native) {
                 native.dispatch(shader_name("gather_rows", row.dtype), int64_t{a.count} * a.width,
                                 {native.in(0), native.in(1), native.out(), NativeCall::value(a)});
@@ -307,7 +313,7 @@ void scatter_rows(KernelCall& call, const Node& node, const Variable& variable, 
   int64_t rows = 1;
   for (unsigned k = 0; k < a.depth; ++k) rows *= a.extents[k];
   a.buckets = static_cast<unsigned>(std::min<int64_t>(rows, kScatterThreads / a.lanes));
-  call.encode(node, {call.input_slice(1), call.input_slice(2)}, {variable.slice},
+  call.encode(node, {index_slice(call, variable), call.input_slice(2)}, {variable.slice},
               3 * node.in(1).bytes(), [&](NativeCall& native) {
                 native.dispatch(shader_name("scatter_rows", row.dtype),
                                 int64_t{a.lanes} * a.buckets,
