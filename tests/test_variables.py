@@ -31,8 +31,7 @@ def on_device():
 
 
 def types_of(op: str) -> list[str]:
-    rows = spine.registered().get(op, [])
-    return [d for row in rows for d in row[next(iter(row))]]
+    return [d for r in spine.table() if r["op"] == op for d in next(iter(r["types"].values()))]
 
 
 def expanded(*ops: str) -> list:
@@ -88,6 +87,18 @@ def test_assign(op, dtype):
     assert bits(value) == bits(first)
     first[0, 0] = second[1, 1]
     same(v, first)
+
+
+def test_every_variable_op_is_tested_here():
+    kinds = {row["op"]: row["kind"] for row in spine.table()}
+    registered = {op for op, kind in kinds.items() if kind == "resource"}
+    names = [n for n in COMBINE if n not in ("Mul", "Div")]
+    tested = {f"ResourceScatter{n}" for n in COMBINE} | {f"ResourceScatterNd{n}" for n in names}
+    tested |= {"AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp"}
+    tested |= {"ResourceGather", "ResourceGatherNd", "ResourceStridedSliceAssign"}
+    if _runtime.call("variable_mode")["mode"] == "sync":
+        tested = set()
+    assert registered == tested
 
 
 COMBINE = {
