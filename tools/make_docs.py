@@ -63,9 +63,9 @@ def ops_page() -> str:
         "*Kind*: `graph` is lowered to MPSGraph, `native` runs on our own shaders, `dynamic`\n"
         "waits for the device to learn its output's shape, `resource` and\n"
         "`variant` work on variables and tensor lists. *Host inputs* are read on the host: a\n"
-        "`key` is part of the compiled plan, an `arg` is passed at each launch. *Precision* is\n"
-        "the class of automatic mixed precision. int32 is missing where TensorFlow itself keeps it\n"
-        "on the host.\n\n"
+        "`key` is part of the compiled plan, an `arg` is passed at each launch. *Precision*\n"
+        "is the class of automatic mixed precision. int32 is missing where TensorFlow itself\n"
+        "keeps it on the host.\n\n"
         f"{len({op[0] for op in rows})} ops.\n\n{table(header, rows)}"
     )
 
