@@ -44,7 +44,8 @@ const Variable kHostChaos{"TF_METAL_HOST_CHAOS", "0",
                           "Seed; anything but 0 delays and splits what Metal's API allows to be "
                           "delayed and split."};
 const Variable kHostFail{"TF_METAL_HOST_FAIL", "",
-                         "Label of the encoder whose command buffer shall fail once."};
+                         "Part of the label of the encoder or command buffer that shall "
+                         "fail once; text after an @ makes it a new value."};
 const Variable kHostMemory{"TF_METAL_HOST_MEMORY", "0",
                            "Bytes of the simulated GPU; 0: three quarters of this machine's."};
 const Variable kHostGpus{"TF_METAL_HOST_GPUS", "1", "0: simulate a Mac on which Metal has no GPU."};

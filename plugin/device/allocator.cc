@@ -78,7 +78,10 @@ size_t Allocator::size_class(size_t bytes) {
 }
 
 void* Allocator::allocate(size_t bytes, Use use) {
-  if (forked()) return nullptr;
+  if (forked()) {
+    warn_once(kForkedMessage);
+    return nullptr;
+  }
   if (bytes > max_buffer_) {  // also keeps size_class() from overflowing
     report_exhaustion(bytes);
     return nullptr;

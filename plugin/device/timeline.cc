@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <exception>
-#include <set>
 
 #include "plugin/device/device.h"
 #include "plugin/device/encoder.h"
@@ -31,14 +30,13 @@ struct EncodingScope {
   ~EncodingScope() { --encode_depth; }
 };
 
-// "MatMul a/b, Relu a/c (3 times)": each label once, in order.
+// "MatMul:a/b, Relu:a/c": each label once, in order.
 std::string list_labels(const std::vector<const std::string*>& labels) {
   std::string text;
-  std::set<const std::string*> seen;
-  for (const std::string* label : labels) {
-    if (!seen.insert(label).second) continue;
+  for (auto label = labels.begin(); label != labels.end(); ++label) {
+    if (std::find(labels.begin(), label, *label) != label) continue;
     if (!text.empty()) text += ", ";
-    text += *label;
+    text += **label;
   }
   return text;
 }
@@ -50,11 +48,7 @@ bool encoding_on_this_thread() { return encode_depth > 0; }
 bool forked() { return in_forked_child.load(std::memory_order_relaxed); }
 
 void check_not_forked() {
-  if (forked()) {
-    throw_failed_precondition(
-        "the Metal device cannot be used in a process that was forked after TensorFlow started "
-        "using it; start worker processes with the 'spawn' method");
-  }
+  if (forked()) throw_failed_precondition(kForkedMessage);
 }
 
 void watch_for_fork() {
@@ -210,6 +204,8 @@ void Timeline::commit() {
   open_.reset();
   const mtl::Ref<mps::CommandBuffer> buffer = submission->work.buffer;  // outlives the handler
   const mtl::CommandBuffer root = buffer.root();
+  submission->ops = list_labels(submission->work.labels);
+  root.set_label(submission->ops);
   root.encode_signal(event_, submission->value);
   root.add_completed_handler(
       [this, submission](mtl::CommandBuffer last) { completed(*submission, last); });
@@ -246,9 +242,8 @@ void Timeline::completed(Submission& submission, mtl::CommandBuffer last) {
     std::optional<Error> error;
     if (reason) {
       ++stats().errors;
-      error.emplace(TF_INTERNAL,
-                    concat("the GPU failed to run a command buffer with: ",
-                           list_labels(submission.work.labels), ". Metal says: ", *reason));
+      error.emplace(TF_INTERNAL, concat("the GPU failed to run a command buffer with: ",
+                                        submission.ops, ". Metal says: ", *reason));
       TFMETAL_LOG(kInfo, error->what());
     } else if (submission.work.recorded) {
       const auto& parts = submission.work.parts;

@@ -100,6 +100,7 @@ class Timeline {
   // A committed one.
   struct Submission {
     uint64_t value = 0;
+    std::string ops;  // labels of what it runs
     Open work;
     bool done = false;  // guarded by state_mutex_
   };
@@ -164,6 +165,9 @@ void fill_after_last_use(Block& block, uint8_t value);
 bool encoding_on_this_thread();
 
 // Metal does not survive fork(): a child must not touch the device, and never wait for it.
+inline constexpr char kForkedMessage[] =
+    "the Metal device cannot be used in a process that was forked after TensorFlow started using "
+    "it; start worker processes with the 'spawn' method";
 bool forked();
 void check_not_forked();  // throws FailedPrecondition in a child
 void watch_for_fork();

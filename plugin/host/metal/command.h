@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <deque>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -64,7 +65,7 @@ struct CommandBuffer::State {
   std::vector<Command> commands;
   std::vector<id> resources;  // retained
   std::vector<BlockRef<id>> handlers;
-  std::string fail_at;  // label of the command that shall fail (TF_METAL_HOST_FAIL)
+  std::optional<size_t> fail_at;  // index of the command that shall fail (TF_METAL_HOST_FAIL)
   std::string error;    // why status is Error
   double gpu_start = 0, gpu_end = 0;
 };

@@ -1,4 +1,5 @@
 // Command buffers and events: what encoding adds, and what the caller may ask.
+#include <algorithm>
 #include <cstdlib>
 
 #include "plugin/env.h"
@@ -15,22 +16,24 @@ bool orphaned(const CommandBuffer::State& state) {
   return state.queue_state->generation != fork_generation();
 }
 
-// The label at which this buffer shall fail: each value of TF_METAL_HOST_FAIL fails one buffer, the
-// first that has a command whose label contains it. What follows an '@' only makes a value new.
-std::string injected_failure(const CommandBuffer::State& state) {
+// The command at which this buffer shall fail: each value of TF_METAL_HOST_FAIL fails one buffer,
+// the first whose own label, or that of one of its commands, contains it. What follows an '@' only
+// makes a value new.
+std::optional<size_t> injected_failure(const CommandBuffer::State& state) {
   static std::mutex mutex;
   static auto* const spent = new std::string;
   const std::string value = tfmetal::env::text(tfmetal::env::kHostFail);
   std::lock_guard lock(mutex);
   if (value.empty()) spent->clear();
-  if (value.empty() || value == *spent) return "";
+  if (value.empty() || value == *spent || state.commands.empty()) return std::nullopt;
   const std::string wanted = value.substr(0, value.find('@'));
-  for (const Command& command : state.commands) {
-    if (command.label.find(wanted) == std::string::npos) continue;
-    *spent = value;
-    return command.label;
-  }
-  return "";
+  const auto command = std::find_if(
+      state.commands.begin(), state.commands.end(),
+      [&](const Command& each) { return each.label.find(wanted) != std::string::npos; });
+  const bool found = command != state.commands.end();
+  if (!found && state.label.find(wanted) == std::string::npos) return std::nullopt;
+  *spent = value;
+  return found ? static_cast<size_t>(command - state.commands.begin()) : 0;
 }
 
 }  // namespace

@@ -60,7 +60,7 @@ double seconds_now() {
 void execute(CommandBuffer::State& buffer) {
   for (const Command& command : buffer.commands) {
     chaos_delay();
-    if (!buffer.fail_at.empty() && command.label == buffer.fail_at) {
+    if (buffer.fail_at == static_cast<size_t>(&command - buffer.commands.data())) {
       buffer.error = "injected failure";
     } else {
       try {
