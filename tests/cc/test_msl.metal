@@ -20,8 +20,7 @@ inline float group_sum(float value, threadgroup float* partial, uint lane, uint 
 
 template <typename T>
 kernel void row_sum(device const T* x [[buffer(0)]], device float* sums [[buffer(1)]],
-                    constant uint& columns [[buffer(2)]],
-                    uint row [[threadgroup_position_in_grid]],
+                    constant uint& columns [[buffer(2)]], uint row [[threadgroup_position_in_grid]],
                     uint thread_index [[thread_index_in_threadgroup]],
                     uint threads [[threads_per_threadgroup]],
                     uint lane [[thread_index_in_simdgroup]],
@@ -33,15 +32,20 @@ kernel void row_sum(device const T* x [[buffer(0)]], device float* sums [[buffer
   sum = group_sum(sum, partial, lane, simd_group, simd_groups);
   if (thread_index == 0) sums[row] = sum;
 }
-template [[host_name("test_row_sum_float")]] kernel void row_sum<float>(
-    device const float*, device float*, constant uint&, uint, uint, uint, uint, uint, uint);
-template [[host_name("test_row_sum_half")]] kernel void row_sum<half>(
-    device const half*, device float*, constant uint&, uint, uint, uint, uint, uint, uint);
+template [[host_name("test_row_sum_float")]] kernel void row_sum<float>(device const float*,
+                                                                        device float*,
+                                                                        constant uint&, uint, uint,
+                                                                        uint, uint, uint, uint);
+template [[host_name("test_row_sum_half")]] kernel void row_sum<half>(device const half*,
+                                                                      device float*, constant uint&,
+                                                                      uint, uint, uint, uint, uint,
+                                                                      uint);
 template [[host_name("test_row_sum_bfloat")]] kernel void row_sum<bfloat>(
     device const bfloat*, device float*, constant uint&, uint, uint, uint, uint, uint, uint);
 
 // Reverses each threadgroup through memory whose size the caller chose.
-kernel void test_reverse(device int* data [[buffer(0)]], threadgroup int* scratch [[threadgroup(0)]],
+kernel void test_reverse(device int* data [[buffer(0)]],
+                         threadgroup int* scratch [[threadgroup(0)]],
                          uint i [[thread_position_in_grid]],
                          uint in_group [[thread_position_in_threadgroup]],
                          uint threads [[threads_per_threadgroup]]) {
@@ -130,7 +134,8 @@ kernel void test_simd(device int* out [[buffer(0)]], uint i [[thread_position_in
   row[7] = simd_is_first() ? 1 : 0;
 }
 
-// ---- mistakes ------------------------------------------------------------------------------------
+// ---- mistakes
+// ------------------------------------------------------------------------------------
 
 kernel void test_leaves_before_barrier(device int* data [[buffer(0)]],
                                        uint i [[thread_position_in_grid]]) {

@@ -66,7 +66,7 @@ struct CommandBuffer::State {
   std::vector<id> resources;  // retained
   std::vector<BlockRef<id>> handlers;
   std::optional<size_t> fail_at;  // index of the command that shall fail (TF_METAL_HOST_FAIL)
-  std::string error;    // why status is Error
+  std::string error;              // why status is Error
   double gpu_start = 0, gpu_end = 0;
 };
 
