@@ -187,8 +187,9 @@ std::shared_ptr<const Prepared> Kernel::prepare(KernelCall& call) {
   prepared->planned = node;
   if (!all_empty(node.outputs)) {
     if (row_->elementwise && !node.constant_result) collapse(&prepared->planned);
-    prepared->plan = PlanCache::instance().get(
-        plan_key(prepared->planned), [&] { return Plan::build(*row_, prepared->planned); });
+    prepared->plan = PlanCache::instance().get(plan_key(prepared->planned, call.device()), [&] {
+      return Plan::build(*row_, prepared->planned);
+    });
   }
   std::lock_guard lock(mutex_);
   if (recent_.size() < kRecentLaunches) {
@@ -199,11 +200,12 @@ std::shared_ptr<const Prepared> Kernel::prepare(KernelCall& call) {
   return prepared;
 }
 
-std::string Kernel::plan_key(const Node& planned) const {
+std::string Kernel::plan_key(const Node& planned, const Device& device) const {
   // The interned attributes stand for op, row and attributes; every field is of fixed width or
   // preceded by its length, so different keys cannot spell the same bytes.
   std::string key;
   append(&key, reinterpret_cast<int64_t>(attributes_));
+  append(&key, device.ordinal());  // an executable is encoded under one device's lock only
   for (size_t i = 0; i < planned.inputs.size(); ++i) {
     append(&key, static_cast<int64_t>(planned.in(i).rank()));
     for (int64_t extent : planned.in(i).shape) append(&key, extent);

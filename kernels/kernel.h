@@ -41,7 +41,7 @@ class Kernel {
  private:
   friend class KernelCall;
   std::shared_ptr<const Prepared> prepare(KernelCall& call);
-  std::string plan_key(const Node& planned) const;
+  std::string plan_key(const Node& planned, const Device& device) const;
 
   const OpRow* row_;
   std::shared_ptr<const NodeDef> def_;
