@@ -95,6 +95,27 @@ def test_resident_memory_stays_flat():
     assert memory.growth(steps=3000, warm=1500) <= memory.LIMIT
 
 
+@pytest.mark.parametrize("macos", ["14.0", "15.0", "26.0"])
+def test_pointers_into_tensors(run_python, macos):
+    """Rows of a tensor list are views. MPSGraph reads from an offset since macOS 15 only."""
+    code = f"""
+import numpy as np, tensorflow as tf
+x = np.arange(64, dtype=np.float32).reshape(4, 16) / 10
+R = tf.raw_ops
+with tf.device({DEVICE!r}):
+    rows = R.TensorListFromTensor(tensor=tf.constant(x), element_shape=[16])
+    def row(i):
+        return R.TensorListGetItem(
+            input_handle=rows, index=i, element_shape=[16], element_dtype=tf.float32)
+    for i in range(4):
+        np.testing.assert_allclose(tf.exp(row(i)), np.exp(x[i]), rtol=1e-6)
+        np.testing.assert_array_equal(row(i)[2:5], x[i, 2:5])
+        np.testing.assert_array_equal(R.Add(x=row(i), y=row(3)), x[i] + x[3])
+print("right")
+"""
+    assert "right" in run_python(code, env={"TF_METAL_HOST_MACOS": macos}).stdout
+
+
 def test_fork_after_initialisation(run_python):
     """The child of a fork may not use TensorFlow, but it must be able to exit."""
     code = f"""
