@@ -13,6 +13,9 @@ PY := $(BIN)/python
 READY := $(VENV)/.ready
 LIBRARY := $(BUILD)/libtensorflow_metal_py.$(if $(filter Darwin,$(shell uname)),dylib,so)
 CCACHE := $(shell command -v ccache)
+# Objects are the same in every clone.
+export CCACHE_BASEDIR := $(CURDIR)
+export CCACHE_NOHASHDIR := true
 CMAKE_ARGS := -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja -DCMAKE_CXX_COMPILER=$(CXX) \
 	-DPython3_EXECUTABLE=$(abspath $(PY)) -DTFMETAL_TESTS=ON \
 	$(if $(CCACHE),-DCMAKE_CXX_COMPILER_LAUNCHER=$(CCACHE))
