@@ -21,10 +21,14 @@ constexpr size_t kSmallestBlock = 256;
 constexpr size_t kClassesPerDoubling = 8;
 // Beyond 8 * this, classes are this far apart: huge tensors are few and come back at the same size.
 constexpr size_t kLargestStep = size_t{8} << 20;
-// Blocks kept for reuse go back to Metal, oldest first, when more than the first share of the limit
-// would be reserved, until the second is met: room for MPSGraph's own scratch memory.
-constexpr double kTrimAbove = 0.85;
-constexpr double kTrimTo = 0.75;
+// How much may be reserved, used or not, before blocks kept for reuse go back to Metal, the longest
+// unused first: a share of the limit, which leaves room for MPSGraph's own scratch memory; and a
+// multiple of what was ever in use, so that sizes that never come back do not pile up.
+constexpr double kReservedShareOfLimit = 0.85;
+constexpr double kReservedPerPeak = 1.5;
+constexpr uint64_t kReservedAnyway = uint64_t{64} << 20;
+// They go until this share of that amount is left, so that not every allocation trims.
+constexpr double kTrimTo = 0.9;
 
 constexpr unsigned char kPoisonByte = 0xff;  // a NaN in every floating-point format
 
@@ -100,6 +104,7 @@ void* Allocator::allocate(size_t bytes, Use use) {
   live_.emplace(block->contents, block);
   info_.in_use += static_cast<int64_t>(block->size);
   info_.peak = std::max(info_.peak, info_.in_use);
+  high_water_ = std::max(high_water_, info_.in_use);
   info_.largest = std::max(info_.largest, static_cast<int64_t>(bytes));
   ++info_.allocations;
   return block->contents;
@@ -191,13 +196,24 @@ bool Allocator::reserve(size_t size) {
   return true;
 }
 
+// Before `size` more bytes are reserved.
+void Allocator::trim_above_watermark(size_t size) {
+  double watermark, reserved;
+  {
+    std::shared_lock lock(mutex_);
+    const double peak = std::max(static_cast<double>(high_water_) * kReservedPerPeak,
+                                 static_cast<double>(kReservedAnyway));
+    watermark = std::min(static_cast<double>(limit_) * kReservedShareOfLimit, peak);
+    reserved = static_cast<double>(info_.reserved) + static_cast<double>(size);
+  }
+  if (reserved <= watermark) return;
+  const double target = watermark * kTrimTo - static_cast<double>(size);
+  release_until(target > 0 ? static_cast<uint64_t>(target) : 0);
+}
+
 Block* Allocator::make(size_t size) {
   const ns::AutoreleasePool pool;
-  if (static_cast<double>(info().reserved) + static_cast<double>(size) >
-      kTrimAbove * static_cast<double>(limit_)) {
-    const auto target = static_cast<uint64_t>(kTrimTo * static_cast<double>(limit_));
-    release_until(target > size ? target - size : 0);
-  }
+  trim_above_watermark(size);
   // First as it is; then without idle blocks; then without those that queued work still uses.
   for (int attempt = 0; attempt < 3; ++attempt) {
     if (attempt == 2) wait_for_free_blocks();

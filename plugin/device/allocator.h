@@ -87,6 +87,7 @@ class Allocator {
   Block* take_free(size_t size, Use use);
   Block* make(size_t size);
   bool reserve(size_t size);
+  void trim_above_watermark(size_t size);
   void release_until(uint64_t reserved);
   void wait_for_free_blocks();
   void poison(Block& block);
@@ -100,6 +101,7 @@ class Allocator {
   std::map<const char*, Block*> live_;                    // by first byte
   std::unordered_map<size_t, std::vector<Block*>> free_;  // by size class
   MemoryInfo info_;
+  int64_t high_water_ = 0;  // the largest info_.in_use of all time
   uint64_t frees_ = 0;
   // Changes when a block is destroyed: the threads' lookup caches are void then.
   std::atomic<uint64_t> generation_;

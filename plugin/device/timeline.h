@@ -9,7 +9,8 @@
 // encode functions run under the first two:
 //   1. Timeline::mutex_        the open command buffer and pending dependencies of one timeline
 //   2. Device::mutex()         encoding, process-wide
-//   3. leaves, one at a time:  Timeline::state_mutex_, HostCallbacks, Allocator
+//   3. leaves, one at a time:  Timeline::state_mutex_, HostCallbacks, Allocator, Device's private
+//                              ones (shaders, list of timelines)
 //   4. the last-use lock       (the allocator looks at last uses under its own)
 // No thread holds two Timeline::mutex_. Metal's completion handlers take leaves, and mutex_ only by
 // try_lock: they must never block, for Metal may need them to go on.

@@ -175,6 +175,17 @@ TEST(blocks_go_back_above_the_watermark_oldest_first) {
   allocator.deallocate(third);
 }
 
+TEST(sizes_that_never_come_back_do_not_pile_up) {
+  Allocator allocator(metal(), 4096 * kMiB);
+  for (size_t i = 1; i <= 400; ++i) {
+    void* block = allocator.allocate(i * kMiB / 4);
+    CHECK(block);
+    allocator.deallocate(block);
+  }
+  CHECK(allocator.info().reserved <= int64_t(150 * kMiB));  // 100 MiB were in use at once
+  CHECK(allocator.info().reserved >= int64_t(100 * kMiB));
+}
+
 TEST(more_than_a_buffer_can_hold) {
   Allocator allocator(metal(), UINT64_MAX / 2);
   CHECK(!allocator.allocate(metal().max_buffer_length() + 1));
