@@ -28,7 +28,7 @@ PACKAGING_PYTHONS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help venv build test demo lint format docs docs-check cross-macos test-sanitize test-versions \
-	test-packaging shims bench clean FORCE
+	test-versions-smoke test-packaging shims bench clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -89,6 +89,11 @@ test-sanitize: $(READY) ## AddressSanitizer, UndefinedBehaviorSanitizer, ThreadS
 
 test-versions: build ## one library with TensorFlow 2.18 to nightly (VERSIONS=2.18,2.20 selects)
 	$(PY) tools/test_versions.py --library=$(LIBRARY) --versions=$(VERSIONS) -- $(ARGS)
+
+# The kernels, their errors and the variables: what depends on TensorFlow's version.
+VERSIONS_SMOKE := tests/test_ops.py tests/test_errors.py tests/test_coverage.py tests/test_variables.py
+test-versions-smoke: ## the same for a version with variable functions and one that needs the shim
+	$(MAKE) test-versions VERSIONS=2.18,2.20 ARGS="$(VERSIONS_SMOKE)"
 
 test-packaging: $(READY) ## build the wheel, install it for each Python, uninstall it
 	PACKAGING_PYTHONS="$(PACKAGING_PYTHONS)" $(PY) -m pytest -q -m packaging tests $(ARGS)
