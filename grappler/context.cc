@@ -94,7 +94,7 @@ void Context::infer() {
   if (!status.ok()) properties_.reset();
 }
 
-std::optional<OutputInfo> Context::output_info(const Node& node, int port) {
+std::optional<OutputInfo> Context::output_info(const GraphNode& node, int port) {
   if (!inferred_) infer();
   if (!properties_ || port < 0) return std::nullopt;
   const auto [entry, is_new] = outputs_.try_emplace(node.name());

@@ -29,11 +29,13 @@ class Context {
   // `item` may be null: nothing is preserved then and no shape is known.
   Context(const TF_GrapplerItem* item, std::string device_type);
 
-  bool on_device(const Node& node) const { return device_type_of(node.device()) == device_type_; }
+  bool on_device(const GraphNode& node) const {
+    return device_type_of(node.device()) == device_type_;
+  }
   // Feeds, fetches and what else must keep its name and meaning.
-  bool preserved(const Node& node) const { return preserved_.contains(node.name()); }
+  bool preserved(const GraphNode& node) const { return preserved_.contains(node.name()); }
   // Nothing for an unknown node or port. The first call infers all shapes (milliseconds).
-  std::optional<OutputInfo> output_info(const Node& node, int port);
+  std::optional<OutputInfo> output_info(const GraphNode& node, int port);
 
  private:
   void infer();

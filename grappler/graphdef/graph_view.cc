@@ -31,40 +31,40 @@ std::string input_name(Output source) {
 
 }  // namespace
 
-Output Node::input(size_t index) const {
+Output GraphNode::input(size_t index) const {
   if (index >= num_data_)
     throw_out_of_range("Node '", name(), "' has ", num_data_, " inputs, not input ", index);
   return fanins_[index].source;
 }
 
-std::vector<Output> Node::inputs() const {
+std::vector<Output> GraphNode::inputs() const {
   std::vector<Output> out;
   for (size_t i = 0; i < num_data_; ++i) out.push_back(fanins_[i].source);
   return out;
 }
 
-std::vector<Node*> Node::controls() const {
-  std::vector<Node*> out;
+std::vector<GraphNode*> GraphNode::controls() const {
+  std::vector<GraphNode*> out;
   for (size_t i = num_data_; i < fanins_.size(); ++i) out.push_back(fanins_[i].source.node);
   return out;
 }
 
-std::vector<Use> Node::uses(int port) const {
+std::vector<Use> GraphNode::uses(int port) const {
   std::vector<Use> out;
   for (const Use& use : fanouts_)
     if (use.node->fanins_[use.index].source.port == port) out.push_back(use);
   return out;
 }
 
-std::vector<Use> Node::data_uses() const {
+std::vector<Use> GraphNode::data_uses() const {
   std::vector<Use> out;
   for (const Use& use : fanouts_)
     if (size_t(use.index) < use.node->num_data_) out.push_back(use);
   return out;
 }
 
-std::vector<Node*> Node::control_uses() const {
-  std::vector<Node*> out;
+std::vector<GraphNode*> GraphNode::control_uses() const {
+  std::vector<GraphNode*> out;
   for (const Use& use : uses(kControlPort)) out.push_back(use.node);
   return out;
 }
@@ -73,7 +73,7 @@ GraphView::GraphView(GraphDef graph) : rest_(std::move(graph.rest)) {
   nodes_.reserve(graph.nodes.size());
   by_name_.reserve(graph.nodes.size());
   for (NodeDef& def : graph.nodes) {
-    Node& node = *nodes_.emplace_back(std::make_unique<Node>());
+    GraphNode& node = *nodes_.emplace_back(std::make_unique<GraphNode>());
     node.def_ = std::move(def);
     if (!by_name_.emplace(node.name(), &node).second)
       throw_invalid_argument("Graph has two nodes named '", node.name(), "'");
@@ -81,7 +81,7 @@ GraphView::GraphView(GraphDef graph) : rest_(std::move(graph.rest)) {
   for (const auto& node : nodes_) {
     for (const std::string& text : node->def_.inputs) {
       const InputName input = parse_input(text);
-      Node* source = find(input.node);
+      GraphNode* source = find(input.node);
       if (!source)
         throw_invalid_argument("Node '", node->name(), "' reads '", text, "', which is not there");
       if (input.port != kControlPort && node->num_controls())
@@ -91,7 +91,7 @@ GraphView::GraphView(GraphDef graph) : rest_(std::move(graph.rest)) {
   }
 }
 
-Node* GraphView::find(std::string_view name) const {
+GraphNode* GraphView::find(std::string_view name) const {
   const auto found = by_name_.find(name);
   return found == by_name_.end() ? nullptr : found->second;
 }
@@ -102,11 +102,11 @@ std::string GraphView::unique_name(std::string name) const {
     if (std::string numbered = concat(name, "_", i); !find(numbered)) return numbered;
 }
 
-void GraphView::check_alive(const Node& node) const {
+void GraphView::check_alive(const GraphNode& node) const {
   if (node.removed_) throw_failed_precondition("Node '", node.name(), "' has been removed");
 }
 
-void GraphView::check_source(const Node& reader, Output source) const {
+void GraphView::check_source(const GraphNode& reader, Output source) const {
   if (!source.node || source.port < 0)
     throw_failed_precondition("Node '", reader.name(), "' would read no data output");
   if (source.node == &reader)
@@ -114,15 +114,15 @@ void GraphView::check_source(const Node& reader, Output source) const {
   check_alive(*source.node);
 }
 
-void GraphView::attach(Node& reader, size_t index, Output source) {
+void GraphView::attach(GraphNode& reader, size_t index, Output source) {
   reader.fanins_[index] = {source, source.node->fanouts_.size()};
   source.node->fanouts_.push_back({&reader, int(index)});
   source.node->num_control_uses_ += source.port == kControlPort;
 }
 
-void GraphView::detach(Node& reader, size_t index) {
-  const Node::Fanin edge = reader.fanins_[index];
-  Node& source = *edge.source.node;
+void GraphView::detach(GraphNode& reader, size_t index) {
+  const GraphNode::Fanin edge = reader.fanins_[index];
+  GraphNode& source = *edge.source.node;
   const Use moved = source.fanouts_.back();
   source.fanouts_[edge.slot] = moved;
   moved.node->fanins_[moved.index].slot = edge.slot;
@@ -130,52 +130,52 @@ void GraphView::detach(Node& reader, size_t index) {
   source.num_control_uses_ -= edge.source.port == kControlPort;
 }
 
-void GraphView::connect(Node& reader, Output source) {
+void GraphView::connect(GraphNode& reader, Output source) {
   reader.fanins_.emplace_back();
   reader.num_data_ += source.port != kControlPort;
   attach(reader, reader.fanins_.size() - 1, source);
 }
 
-void GraphView::drop_fanin(Node& reader, size_t index) {
+void GraphView::drop_fanin(GraphNode& reader, size_t index) {
   detach(reader, index);
   const size_t last = reader.fanins_.size() - 1;
   if (index != last) {
     reader.fanins_[index] = reader.fanins_[last];
-    const Node::Fanin& moved = reader.fanins_[index];
+    const GraphNode::Fanin& moved = reader.fanins_[index];
     moved.source.node->fanouts_[moved.slot].index = int(index);
   }
   reader.fanins_.pop_back();
 }
 
-void GraphView::set_data_inputs(Node& node, const std::vector<Output>& inputs) {
-  const std::vector<Node*> controls = node.controls();
+void GraphView::set_data_inputs(GraphNode& node, const std::vector<Output>& inputs) {
+  const std::vector<GraphNode*> controls = node.controls();
   for (size_t i = 0; i < node.fanins_.size(); ++i) detach(node, i);
   node.fanins_.clear();
   node.num_data_ = 0;
   for (const Output& source : inputs) connect(node, source);
-  for (Node* source : controls) connect(node, {source, kControlPort});
+  for (GraphNode* source : controls) connect(node, {source, kControlPort});
   node.rewritten_ = true;
 }
 
-Node& GraphView::add(NodeDef def, const std::vector<Output>& inputs,
-                     const std::vector<Node*>& controls) {
+GraphNode& GraphView::add(NodeDef def, const std::vector<Output>& inputs,
+                          const std::vector<GraphNode*>& controls) {
   if (!def.inputs.empty() || def.name.empty() || find(def.name))
     throw_failed_precondition("Node '", def.name,
                               "' cannot be added: its name is taken or empty, "
                               "or its inputs are given by name");
-  auto node = std::make_unique<Node>();
+  auto node = std::make_unique<GraphNode>();
   node->def_ = std::move(def);
   for (const Output& source : inputs) check_source(*node, source);
-  for (Node* source : controls) check_alive(*source);
+  for (GraphNode* source : controls) check_alive(*source);
   nodes_.push_back(std::move(node));
-  Node& added = *nodes_.back();
+  GraphNode& added = *nodes_.back();
   by_name_.emplace(added.name(), &added);
   set_data_inputs(added, inputs);
-  for (Node* source : controls) add_control(*source, added);
+  for (GraphNode* source : controls) add_control(*source, added);
   return added;
 }
 
-void GraphView::redefine(Node& node, NodeDef def, const std::vector<Output>& inputs) {
+void GraphView::redefine(GraphNode& node, NodeDef def, const std::vector<Output>& inputs) {
   check_alive(node);
   if (!def.inputs.empty())
     throw_failed_precondition("Node '", node.name(), "': inputs are given by name");
@@ -188,7 +188,7 @@ void GraphView::redefine(Node& node, NodeDef def, const std::vector<Output>& inp
   set_data_inputs(node, inputs);
 }
 
-void GraphView::rename(Node& node, std::string name) {
+void GraphView::rename(GraphNode& node, std::string name) {
   check_alive(node);
   if (name == node.name()) return;
   if (name.empty() || find(name))
@@ -199,7 +199,7 @@ void GraphView::rename(Node& node, std::string name) {
   for (const Use& use : node.fanouts_) use.node->rewritten_ = true;
 }
 
-void GraphView::set_input(Node& node, size_t index, Output source) {
+void GraphView::set_input(GraphNode& node, size_t index, Output source) {
   check_alive(node);
   check_source(node, source);
   node.input(index);  // throws when there is none
@@ -208,7 +208,7 @@ void GraphView::set_input(Node& node, size_t index, Output source) {
   node.rewritten_ = true;
 }
 
-void GraphView::add_control(Node& from, Node& to) {
+void GraphView::add_control(GraphNode& from, GraphNode& to) {
   check_alive(from);
   check_alive(to);
   if (&from == &to) throw_failed_precondition("Node '", to.name(), "' would wait for itself");
@@ -224,7 +224,7 @@ void GraphView::add_control(Node& from, Node& to) {
   to.rewritten_ = true;
 }
 
-void GraphView::remove_control(Node& from, Node& to) {
+void GraphView::remove_control(GraphNode& from, GraphNode& to) {
   for (size_t i = to.fanins_.size(); i-- > to.num_data_;) {
     if (to.fanins_[i].source.node != &from) continue;
     drop_fanin(to, i);
@@ -242,14 +242,14 @@ void GraphView::replace_uses(Output from, Output to) {
     if (use.node != to.node) set_input(*use.node, size_t(use.index), to);
 }
 
-void GraphView::remove(Node& node) {
+void GraphView::remove(GraphNode& node) {
   check_alive(node);
   if (node.num_data_uses())
     throw_failed_precondition("Node '", node.name(), "' cannot be removed: ", node.num_data_uses(),
                               " inputs read it");
-  for (Node* waiting : node.control_uses()) {
+  for (GraphNode* waiting : node.control_uses()) {
     remove_control(node, *waiting);
-    for (const Node::Fanin& fanin : node.fanins_)
+    for (const GraphNode::Fanin& fanin : node.fanins_)
       if (fanin.source.node != waiting) add_control(*fanin.source.node, *waiting);
   }
   for (size_t i = 0; i < node.fanins_.size(); ++i) detach(node, i);
@@ -267,7 +267,8 @@ GraphDef GraphView::graph() const {
     NodeDef& def = out.nodes.emplace_back(node->def_);
     if (!node->rewritten_) continue;
     def.inputs.clear();
-    for (const Node::Fanin& fanin : node->fanins_) def.inputs.push_back(input_name(fanin.source));
+    for (const GraphNode::Fanin& fanin : node->fanins_)
+      def.inputs.push_back(input_name(fanin.source));
   }
   return out;
 }

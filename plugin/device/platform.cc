@@ -35,8 +35,9 @@ namespace tfmetal {
 
 namespace {
 
-// TensorFlow's own alignment of host buffers (Eigen vectorises on it).
-constexpr size_t kHostAlignment = 64;
+// TensorFlow carves host buffers out of these blocks. Eigen wants 64 bytes; from 2.23 on
+// BFCAllocator ends the process for less than its kMinAllocationSize.
+constexpr size_t kHostAlignment = 256;
 
 // ---- the C boundary ----
 

@@ -218,7 +218,7 @@ static std::string inputs_of(const GraphView& view, const char* name) {
 static void check_consistent(const GraphView& view) {
   size_t uses = 0, inputs = 0;
   for (size_t i = 0; i < view.size(); ++i) {
-    Node& node = view.node(i);
+    GraphNode& node = view.node(i);
     if (node.removed()) continue;
     CHECK(view.find(node.name()) == &node);
     inputs += node.num_inputs() + node.num_controls();
@@ -227,8 +227,8 @@ static void check_consistent(const GraphView& view) {
     CHECK_EQ(node.control_uses().size(), node.num_control_uses());
     for (const Use& use : node.data_uses())
       CHECK(use.node->input(size_t(use.index)).node == &node && !use.node->removed());
-    for (Node* waiting : node.control_uses()) {
-      const std::vector<Node*> controls = waiting->controls();
+    for (GraphNode* waiting : node.control_uses()) {
+      const std::vector<GraphNode*> controls = waiting->controls();
       CHECK(std::count(controls.begin(), controls.end(), &node) == 1 && !waiting->removed());
     }
   }
@@ -241,12 +241,12 @@ TEST(view_round_trip_and_edges) {
   const GraphView view{GraphDef(graph)};
   CHECK_EQ(view.graph().serialized(), graph.serialized());
   check_consistent(view);
-  Node& a = *view.find("a");
+  GraphNode& a = *view.find("a");
   CHECK_EQ(a.uses(1).size(), 1u);
   CHECK(a.uses(1)[0].node == view.find("c"));
   CHECK_EQ(a.num_control_uses(), 1u);
   CHECK(view.find("d")->input(1) == (Output{view.find("c"), 0}));
-  CHECK(view.find("e")->controls() == std::vector<Node*>({view.find("c"), view.find("d")}));
+  CHECK(view.find("e")->controls() == std::vector<GraphNode*>({view.find("c"), view.find("d")}));
   CHECK(view.find("nothing") == nullptr);
 }
 
@@ -264,7 +264,7 @@ TEST(view_rename_add_replace_remove) {
   GraphView view(small_graph());
   view.rename(*view.find("a"), "split");
   CHECK_EQ(inputs_of(view, "c"), "split:1 ^split ");
-  Node& fused =
+  GraphNode& fused =
       view.add(make_node("fused", "_Fused", {}), {{view.find("split"), 1}}, {view.find("split")});
   view.replace_uses({view.find("c"), 0}, {&fused, 0});
   CHECK_EQ(inputs_of(view, "d"), "b fused ");
@@ -298,8 +298,8 @@ TEST(view_refuses_to_break_the_graph) {
     }
     return false;
   };
-  Node& a = *view.find("a");
-  Node& d = *view.find("d");
+  GraphNode& a = *view.find("a");
+  GraphNode& d = *view.find("d");
   CHECK(refused([&] { view.remove(a); }));
   CHECK(refused([&] { view.rename(a, "b"); }));
   CHECK(refused([&] { view.add(make_node("a", "X", {}), {}); }));
@@ -319,7 +319,7 @@ TEST(view_refuses_to_break_the_graph) {
 TEST(view_survives_random_edits) {
   std::mt19937 random(7);
   GraphView view(small_graph());
-  const auto pick = [&]() -> Node& { return view.node(random() % view.size()); };
+  const auto pick = [&]() -> GraphNode& { return view.node(random() % view.size()); };
   int added = 0;
   for (int i = 0; i < 3000; ++i) {
     try {
@@ -379,10 +379,10 @@ TEST(view_ten_thousand_nodes) {
   const std::string bytes = graph.serialized();
   const std::clock_t start = std::clock();
   GraphView view(GraphDef::parse(bytes));
-  Node& other = view.add(make_node("other", "Const", {}), {});
+  GraphNode& other = view.add(make_node("other", "Const", {}), {});
   view.replace_uses({view.find("source"), 0}, {&other, 0});
   for (int i = kNodes - 1; i >= kNodes / 2; --i) {
-    Node& node = *view.find(concat("layer/block/node_", i));
+    GraphNode& node = *view.find(concat("layer/block/node_", i));
     view.remove_control(node, *view.find("all"));
     view.remove(node);
   }

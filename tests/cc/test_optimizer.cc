@@ -31,7 +31,7 @@ static GraphDef small_graph() {
 
 // Turns Relu into Elu; finds nothing the second time.
 static int relu_to_elu(GraphView& view, Context& context) {
-  Node* node = view.find("y");
+  GraphNode* node = view.find("y");
   if (node->op() != "Relu" || !context.on_device(*node)) return 0;
   NodeDef def = node->def();
   def.inputs.clear();
@@ -44,7 +44,7 @@ static int break_and_throw(GraphView& view, Context&) {
   throw_internal("this pass always fails");
 }
 static int elu_to_selu(GraphView& view, Context&) {
-  Node* node = view.find("y");
+  GraphNode* node = view.find("y");
   if (node->op() != "Elu") return 0;
   NodeDef def = node->def();
   def.inputs.clear();
