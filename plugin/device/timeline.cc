@@ -110,12 +110,13 @@ void Timeline::reuse() {
 
 // ---- encoding ----
 
-std::vector<Ticket> Timeline::unreached_elsewhere(std::span<const BufferSlice> uses) const {
+// Also those that were reached: their error may still have to be raised.
+std::vector<Ticket> Timeline::uses_elsewhere(std::span<const BufferSlice> uses) const {
   std::vector<Ticket> result;
   std::lock_guard lock(last_use_mutex);
   for (const BufferSlice& use : uses) {
     const Ticket& last = use.block->last_use;
-    if (last.timeline != this && !tfmetal::reached(last)) result.push_back(last);
+    if (last.timeline && last.timeline != this) result.push_back(last);
   }
   return result;
 }
@@ -128,7 +129,7 @@ void Timeline::encode(const EncodeInfo& info, const Encode& encode) {
     {
       const Lock lock(*this);
       std::lock_guard encoding(Device::mutex());
-      const std::vector<Ticket> after = unreached_elsewhere(info.uses);
+      const std::vector<Ticket> after = uses_elsewhere(info.uses);
       for (const Ticket& ticket : after) {
         if (!ticket.timeline->committed(ticket.value)) uncommitted.push_back(ticket);
       }
@@ -144,10 +145,11 @@ void Timeline::encode_locked(const EncodeInfo& info, const std::vector<Ticket>& 
   const EncodingScope scope;
   const ns::AutoreleasePool pool;
   const bool record = Recorder::instance().on();
-  if (open_ && (record || !after.empty())) commit();  // what came before need not wait, too
+  const bool waits = !std::all_of(after.begin(), after.end(), tfmetal::reached);
+  if (open_ && (record || waits)) commit();  // what came before need not wait, too
   Open& work = open();
   for (const Ticket& ticket : after) {
-    work.buffer.root().encode_wait(ticket.timeline->event_, ticket.value);
+    if (waits) work.buffer.root().encode_wait(ticket.timeline->event_, ticket.value);
     remember_wait(ticket);
   }
   const auto root = mtl::Ref<mtl::CommandBuffer>::retain(work.buffer.root());
@@ -251,11 +253,11 @@ void Timeline::completed(Submission& submission, mtl::CommandBuffer last) {
       Recorder::instance().add(*submission.work.labels.front(), first.gpu_start_time(),
                                last.gpu_end_time(), index_);
     }
-    // A failed buffer need not have signaled, and an earlier one that failed may just have set
-    // the event back.
-    if (event_.signaled_value() < submission.value) event_.set_signaled_value(submission.value);
     submission.work = Open();
     finish(submission, std::move(error));
+    // A failed buffer need not have signaled, and an earlier one that failed may just have set
+    // the event back. Not before the error is known to whom that sets going.
+    if (event_.signaled_value() < submission.value) event_.set_signaled_value(submission.value);
     commit_requested_.store(true);
     run_commit_requests();
   }

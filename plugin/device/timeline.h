@@ -111,7 +111,7 @@ class Timeline {
   };
   class Lock;
 
-  std::vector<Ticket> unreached_elsewhere(std::span<const BufferSlice> uses) const;
+  std::vector<Ticket> uses_elsewhere(std::span<const BufferSlice> uses) const;
   void encode_locked(const EncodeInfo& info, const std::vector<Ticket>& after,
                      const Encode& encode);
   Open& open();

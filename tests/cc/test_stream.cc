@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "plugin/device/device.h"
+#include "plugin/device/encoder.h"
 #include "plugin/device/profile_hook.h"
 #include "plugin/device/stats.h"
 #include "plugin/device/stream.h"
@@ -86,15 +87,16 @@ bool eventually(const Condition& condition) {
   return true;
 }
 
+void fill(mps::CommandBuffer buffer, const std::string& label, BufferSlice to, size_t size) {
+  const tfmetal::Encoder encoder(buffer.blit_encoder(), label);
+  encoder->fill(to.buffer(), {to.offset, size}, 7);
+}
+
 // A fill under a label of its own.
 void labelled_fill(Stream& stream, const std::string& label, BufferSlice to, size_t size,
                    size_t bytes = 0) {
-  stream.encode({&label, {&to, 1}, bytes, 1}, [&](mps::CommandBuffer buffer) {
-    const mtl::BlitCommandEncoder encoder = buffer.blit_encoder();
-    encoder.set_label(label);
-    encoder.fill(to.buffer(), {to.offset, size}, 7);
-    encoder.end_encoding();
-  });
+  stream.encode({&label, {&to, 1}, bytes, 1},
+                [&](mps::CommandBuffer buffer) { fill(buffer, label, to, size); });
 }
 
 const std::string kLabel = "Fill test/fill";
@@ -590,6 +592,27 @@ TEST(failures_cross_streams) {
   }
   CHECK(names(third.copy_to_host(host.data(), b.slice(), 64), label));
   CHECK(!second.synchronize() && !first.synchronize());
+}
+
+TEST(failures_in_parts_that_were_committed_early) {
+  // MPSGraph may commit what it has encoded so far and go on in another buffer, which then
+  // completes and signals before anybody looked at the first.
+  static const std::string label = "MatMul model/part_failure";
+  Stream first(device()), second(device());
+  Memory a(64), b(64);
+  std::vector<char> host(64);
+  for (int round = 0; round < 50; ++round) {
+    plant_failure(label + "@" + std::to_string(round));
+    const BufferSlice slice = a.slice();
+    first.encode({&label, {&slice, 1}, 0, 1}, [&](mps::CommandBuffer buffer) {
+      fill(buffer, label, slice, 64);
+      ns::send<void>(buffer.raw(), OBJC_SEL("commitAndContinue"));
+      fill(buffer, kLabel, slice, 64);
+    });
+    second.copy(b.slice(), a.slice(), 64);
+    CHECK(names(second.copy_to_host(host.data(), b.slice(), 64), label));
+    CHECK(!second.synchronize() && !first.synchronize());
+  }
 }
 
 TEST(failures_of_later_work_do_not_spoil_earlier_copies) {
