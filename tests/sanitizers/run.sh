@@ -18,12 +18,12 @@ export TSAN_OPTIONS=suppressions=$HERE/tsan.supp:ignore_noninstrumented_modules=
 
 build() { # folder, sanitizers, optimisation
   [ -f "$1/build.ninja" ] || "$CMAKE" -S . -B "$1" $CMAKE_ARGS -DCMAKE_BUILD_TYPE=None \
-    -DCMAKE_CXX_FLAGS="$3 -g1" -DTFMETAL_SANITIZE="$2" -DTFMETAL_SHIM=OFF >/dev/null
+    -DCMAKE_CXX_FLAGS="$3 -g1" -DTFMETAL_SANITIZE="$2" >/dev/null
   "$CMAKE" --build "$1" -j "${JOBS:-2}"
 }
 
-preload() { # runtime library: its path, as g++ links it
-  "${CXX:-g++}" -print-file-name="$1"
+preload() { # runtime library: its path, as g++ links it, and that of what it intercepts
+  echo "$("${CXX:-g++}" -print-file-name="$1") $("${CXX:-g++}" -print-file-name=libstdc++.so.6)"
 }
 
 check() { # folder, runtime library
