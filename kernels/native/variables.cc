@@ -29,9 +29,10 @@ bool on_host(TF_DataType dtype) {
   return dtype == TF_DOUBLE || dtype == TF_COMPLEX64 || dtype == TF_COMPLEX128;
 }
 
-// Threads of a scatter: each goes through all indices, so more of them means more reading. Along a
-// row neighbours write neighbouring elements, up to the width of a SIMD group.
-constexpr int64_t kScatterThreads = 1024, kScatterLanes = 32;
+// Threads of a scatter. Each goes through all indices: more threads share the writing, but read
+// more (1024 took four times as long on the host). Along a row neighbours write neighbouring
+// elements, up to the width of a SIMD group.
+constexpr int64_t kScatterThreads = 256, kScatterLanes = 32;
 
 BufferSlice resolve(Device& device, TF_Tensor* tensor) {
   if (tf.TF_TensorElementCount(tensor) == 0) return {};
