@@ -15,6 +15,7 @@ std::vector<OpRow> matmul_ops();
 std::vector<OpRow> shape_ops();
 std::vector<OpRow> loss_ops();
 std::vector<OpRow> arg_ops();
+std::vector<OpRow> convolution_ops();
 
 // kernels/native: our own shaders.
 std::vector<OpRow> arithmetic_ops();

@@ -36,6 +36,7 @@ TFMETAL_THROWER(throw_resource_exhausted, TF_RESOURCE_EXHAUSTED)
 TFMETAL_THROWER(throw_failed_precondition, TF_FAILED_PRECONDITION)
 TFMETAL_THROWER(throw_not_found, TF_NOT_FOUND)
 TFMETAL_THROWER(throw_internal, TF_INTERNAL)
+TFMETAL_THROWER(throw_unimplemented, TF_UNIMPLEMENTED)
 #undef TFMETAL_THROWER
 
 }  // namespace tfmetal

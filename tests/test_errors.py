@@ -41,6 +41,31 @@ _BAD = {
     "xent_labels": lambda: R.SparseSoftmaxCrossEntropyWithLogits(features=f(2, 3), labels=[0]),
     "xent_no_class": lambda: R.SparseSoftmaxCrossEntropyWithLogits(features=f(2, 0), labels=[0, 0]),
     "where_scalar": lambda: R.Where(condition=tf.constant(True)),
+    "conv_channels": lambda: R.Conv2D(
+        input=f(1, 5, 5, 4), filter=f(3, 3, 3, 2), strides=[1] * 4, padding="SAME"
+    ),
+    "conv_groups": lambda: R.Conv2D(
+        input=f(1, 5, 5, 4), filter=f(3, 3, 2, 3), strides=[1] * 4, padding="SAME"
+    ),
+    "conv_window": lambda: R.Conv2D(
+        input=f(1, 1, 5, 4), filter=f(3, 3, 4, 3), strides=[1] * 4, padding="VALID"
+    ),
+    "conv_no_filter": lambda: R.Conv2D(
+        input=f(1, 5, 5, 4), filter=f(0, 3, 4, 3), strides=[1] * 4, padding="SAME"
+    ),
+    "conv_batch_stride": lambda: R.Conv2D(
+        input=f(2, 5, 5, 4), filter=f(3, 3, 4, 3), strides=[2, 1, 1, 1], padding="SAME"
+    ),
+    "conv_input_depth": lambda: R.Conv2DBackpropInput(
+        input_sizes=[1, 5, 5, 3],
+        filter=f(3, 3, 4, 2),
+        out_backprop=f(1, 5, 5, 2),
+        strides=[1] * 4,
+        padding="SAME",
+    ),
+    "depthwise_channels": lambda: R.DepthwiseConv2dNative(
+        input=f(1, 5, 5, 4), filter=f(3, 3, 3, 2), strides=[1] * 4, padding="SAME"
+    ),
     "batch_matmul": lambda: R.BatchMatMulV2(x=f(2, 3, 4), y=f(3, 4, 5)),
 }
 

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "plugin/metal/mps.h"
+#include "plugin/metal/mps_convolution.h"
 
 namespace mpsg {
 
@@ -359,6 +360,31 @@ struct Graph : Object {
     return send<Tensor>(raw(), OBJC_SEL("bandPartWithTensor:numLower:numUpper:name:"), x, lower,
                         upper, String());
   }
+  // The gradients take the shape of what they are the gradient for and the forward's descriptor.
+#define MPSG_CONVOLUTION(method, Descriptor, stem, role)                                         \
+  Tensor method(Tensor x, Tensor weights, Descriptor how) const {                                \
+    return send<Tensor>(raw(), OBJC_SEL(stem "WithSourceTensor:weightsTensor:descriptor:name:"), \
+                        x, weights, how, String());                                              \
+  }                                                                                              \
+  Tensor method##_data_gradient(Tensor dy, Tensor weights, Array shape, Descriptor how) const {  \
+    return send<Tensor>(                                                                         \
+        raw(),                                                                                   \
+        OBJC_SEL(stem "DataGradientWithIncomingGradientTensor:weightsTensor:outputShape:" role   \
+                      ":name:"),                                                                 \
+        dy, weights, shape, how, String());                                                      \
+  }                                                                                              \
+  Tensor method##_weights_gradient(Tensor dy, Tensor x, Array shape, Descriptor how) const {     \
+    return send<Tensor>(                                                                         \
+        raw(),                                                                                   \
+        OBJC_SEL(stem "WeightsGradientWithIncomingGradientTensor:sourceTensor:outputShape:" role \
+                      ":name:"),                                                                 \
+        dy, x, shape, how, String());                                                            \
+  }
+  MPSG_CONVOLUTION(convolution, Convolution2D, "convolution2D", "forwardConvolutionDescriptor")
+  MPSG_CONVOLUTION(convolution, Convolution3D, "convolution3D", "forwardConvolutionDescriptor")
+  // Gradients are right for a channel multiplier of 1 only.
+  MPSG_CONVOLUTION(depthwise, Depthwise2D, "depthwiseConvolution2D", "descriptor")
+#undef MPSG_CONVOLUTION
   // Int32 indices along `axis` (of extent shape[axis]).
   Tensor coordinate(NSInteger axis, Array shape) const {
     return send<Tensor>(raw(), OBJC_SEL("coordinateAlongAxis:withShape:name:"), axis, shape,
