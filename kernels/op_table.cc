@@ -14,7 +14,8 @@ const std::vector<OpRow>& op_table() {
     for (const auto& family :
          {elementwise_ops(), reduction_ops(), matmul_ops(), shape_ops(), loss_ops(),
           arithmetic_ops(), cast_ops(), fill_ops(), slice_ops(), arg_ops(), where_ops(),
-          variable_ops(), variant_ops(), do_nothing_ops(), convolution_ops()}) {
+          variable_ops(), variant_ops(), do_nothing_ops(), convolution_ops(), pad_ops(),
+          space_ops(), special_ops()}) {
       rows->insert(rows->end(), family.begin(), family.end());
     }
     return rows;

@@ -63,7 +63,8 @@ Constraint parse_constraint(std::string_view bytes, const OpRow& row) {
       }
     }
     if (r.is(kConstraintValues, WireType::kBytes)) {
-      result.values = AttrValue::parse(r.bytes()).as_types();
+      const AttrValue values = AttrValue::parse(r.bytes());  // or strings: of a data_format
+      if (values.element_kind() == AttrValue::Kind::kType) result.values = values.as_types();
     }
   }
   return result;

@@ -108,6 +108,12 @@ def _random(kind: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.n
         return rng.uniform(0.1, 4.0, shape)
     if kind == "unit":
         return rng.uniform(-0.95, 0.95, shape)
+    if kind == "above_one":
+        return rng.uniform(1.05, 8.0, shape)
+    if kind == "wide":
+        return np.exp(rng.uniform(-4, 4, shape)) * rng.choice([-1, 1], shape)
+    if kind == "probability":
+        return 10.0 ** rng.uniform(-6, 0, shape)
     if kind == "nonzero":
         return rng.uniform(0.5, 3.0, shape) * rng.choice([-1, 1], shape)
     if kind == "zeros":  # about half of the elements

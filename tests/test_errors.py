@@ -66,6 +66,44 @@ _BAD = {
     "depthwise_channels": lambda: R.DepthwiseConv2dNative(
         input=f(1, 5, 5, 4), filter=f(3, 3, 3, 2), strides=[1] * 4, padding="SAME"
     ),
+    "pad_negative": lambda: R.Pad(input=f(2), paddings=[[-1, 0]]),
+    "pad_length": lambda: R.Pad(input=f(2, 3), paddings=[[1, 0]]),
+    "mirror_too_far": lambda: R.MirrorPad(input=f(2), paddings=[[2, 0]], mode="REFLECT"),
+    "mirror_grad_too_far": lambda: R.MirrorPadGrad(input=f(5), paddings=[[3, 0]], mode="REFLECT"),
+    "reverse_axis": lambda: R.ReverseV2(tensor=f(2, 3), axis=[2]),
+    "reverse_twice": lambda: R.ReverseV2(tensor=f(2, 3), axis=[0, -2]),
+    "roll_axis": lambda: R.Roll(input=f(2, 3), shift=[1], axis=[2]),
+    "roll_lengths": lambda: R.Roll(input=f(2, 3), shift=[1, 2], axis=[1]),
+    "roll_scalar": lambda: R.Roll(input=f(), shift=[1], axis=[0]),
+    "slice_grad_shape": lambda: R.StridedSliceGrad(
+        shape=[4], begin=[0], end=[2], strides=[1], dy=f(3)
+    ),
+    "space_to_batch_uneven": lambda: R.SpaceToBatchND(
+        input=f(1, 3), block_shape=[2], paddings=[[0, 0]]
+    ),
+    "space_to_batch_negative": lambda: R.SpaceToBatchND(
+        input=f(1, 4), block_shape=[2], paddings=[[-1, 1]]
+    ),
+    "space_to_batch_block": lambda: R.SpaceToBatchND(
+        input=f(1, 4), block_shape=[0], paddings=[[0, 0]]
+    ),
+    "batch_to_space_uneven": lambda: R.BatchToSpaceND(
+        input=f(3, 3), block_shape=[2], crops=[[0, 0]]
+    ),
+    "batch_to_space_crop": lambda: R.BatchToSpaceND(input=f(2, 3), block_shape=[2], crops=[[4, 4]]),
+    "space_to_depth_uneven": lambda: R.SpaceToDepth(input=f(1, 3, 4, 1), block_size=2),
+    "depth_to_space_uneven": lambda: R.DepthToSpace(input=f(1, 2, 2, 3), block_size=2),
+    "patches_rank": lambda: R.ExtractImagePatches(
+        images=f(3, 3), ksizes=[1, 2, 2, 1], strides=[1] * 4, rates=[1] * 4, padding="SAME"
+    ),
+    "clip_shape": lambda: R.ClipByValue(t=f(2, 3), clip_value_min=f(3), clip_value_max=f()),
+    "reverse_sequence_axis": lambda: R.ReverseSequence(
+        input=f(2, 3), seq_lengths=[1, 1], seq_dim=2
+    ),
+    "reverse_sequence_same": lambda: R.ReverseSequence(
+        input=f(2, 3), seq_lengths=[1, 1], seq_dim=0, batch_dim=0
+    ),
+    "reverse_sequence_count": lambda: R.ReverseSequence(input=f(2, 3), seq_lengths=[1], seq_dim=1),
     "batch_matmul": lambda: R.BatchMatMulV2(x=f(2, 3, 4), y=f(3, 4, 5)),
 }
 
@@ -101,6 +139,27 @@ def test_sparse_labels_out_of_range_are_nan_as_on_gpus():
         loss, grad = R.SparseSoftmaxCrossEntropyWithLogits(features=f(3, 2), labels=[0, 2, -1])
     assert np.isnan(loss.numpy()).tolist() == [False, True, True]
     assert np.isnan(grad.numpy()).all(axis=1).tolist() == [False, True, True]
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NCHW_VECT_C"])
+def test_depth_and_space_of_other_layouts(layout):
+    """The CPU kernels know NHWC only."""
+    x = np.random.default_rng(0).standard_normal((2, 6, 4, 8)).astype(np.float32)
+    wide = tf.nn.space_to_depth(x, 2).numpy()
+
+    def to_layout(a):
+        a = a.transpose(0, 3, 1, 2)
+        if layout == "NCHW":
+            return a
+        n, c, h, w = a.shape
+        return a.reshape(n, c // 4, 4, h, w).transpose(0, 1, 3, 4, 2)
+
+    with tf.device(f"/{spine.device_type()}:0"):
+        deep = tf.nn.space_to_depth(to_layout(x), 2, data_format=layout)
+        np.testing.assert_array_equal(deep, to_layout(wide))
+        np.testing.assert_array_equal(
+            tf.nn.depth_to_space(deep, 2, data_format=layout), to_layout(x)
+        )
 
 
 @pytest.mark.parametrize("n", [65_535, 65_536, 65_537])

@@ -84,6 +84,10 @@ Tensors pow(GraphBuilder& g, const Node&, Inputs in) {
   return {g.select(root, nan, signed_power)};
 }
 
+Tensors truncate_div(GraphBuilder& g, const Node&, Inputs in) {
+  return {g.truncate(g.div(in[0], in[1]))};
+}
+
 Tensors select(GraphBuilder& g, const Node&, Inputs in) { return {g.select(in[0], in[1], in[2])}; }
 
 // Select: the condition has the shape of the data, or is a vector that picks rows, or a scalar.
@@ -154,8 +158,15 @@ std::vector<OpRow> elementwise_ops() {
   const DTypes any = kFloats + kIntegers + DTypes{TF_BOOL};
   std::vector<OpRow> rows = {
       row("Abs", unary<&Graph::abs>, kClear),
+      row("Acos", unary<&Graph::acos>, kInfer),
+      row("Acosh", unary<&Graph::acosh>, kInfer),
+      row("Asin", unary<&Graph::asin>, kInfer),
+      row("Asinh", unary<&Graph::asinh>, kInfer),
+      row("Atan", unary<&Graph::atan>, kInfer),
+      row("Atanh", unary<&Graph::atanh>, kInfer),
       row("Ceil", unary<&Graph::ceil>, kClear),
       row("Cos", unary<&Graph::cos>, kInfer),
+      row("Cosh", unary<&Graph::cosh>, kInfer),
       row("Erf", unary<&Graph::erf>, kInfer),
       row("Exp", unary<&Graph::exp>, kDeny),
       row("Floor", unary<&Graph::floor>, kClear),
@@ -173,8 +184,10 @@ std::vector<OpRow> elementwise_ops() {
       row("Sigmoid", unary<&Graph::sigmoid>, kInfer),
       row("Sign", sign, kClear),
       row("Sin", unary<&Graph::sin>, kInfer),
+      row("Sinh", unary<&Graph::sinh>, kInfer),
       row("Sqrt", unary<&Graph::sqrt>, kInfer),
       row("Square", unary<&Graph::square>, kInfer),
+      row("Tan", unary<&Graph::tan>, kInfer),
       row("Tanh", unary<&Graph::tanh>, kInfer),
 
       row("AddV2", binary<&Graph::add>, kInfer),
@@ -186,6 +199,7 @@ std::vector<OpRow> elementwise_ops() {
       row("RealDiv", binary<&Graph::div>, kInfer),
       wide(row("SquaredDifference", squared_difference, kInfer)),
       row("Sub", binary<&Graph::sub>, kInfer),
+      wide(row("TruncateDiv", truncate_div, kInfer)),
 
       row("Equal", binary<&Graph::equal>, kClear),
       row("Greater", binary<&Graph::greater>, kClear),

@@ -88,6 +88,12 @@ Tensors bias_add_grad(GraphBuilder& g, const Node& node, Inputs in) {
   return {g.reshape(g.sum(in[0], g.list(axes)), node.out().shape)};
 }
 
+Tensors l2_loss(GraphBuilder& g, const Node& node, Inputs in) {
+  const Tensor flat = g.reshape(in[0], {node.in(0).count()});
+  const Tensor sum = g.sum(g.square(flat), g.axes({0}));
+  return {g.mul(sum, g.constant(0.5, sum))};
+}
+
 OpRow row(const char* op, Lower lower, Precision precision, double empty,
           std::vector<TypeRule> types) {
   return {.op = op,
@@ -120,6 +126,12 @@ std::vector<OpRow> reduction_ops() {
        .widen = true,
        .empty_value = 0,
        .precision = kInfer},
+      {.op = "L2Loss",
+       .types = T(kFloats),
+       .lower = l2_loss,
+       .widen = true,
+       .empty_value = 0,
+       .precision = kDeny},
   };
 }
 

@@ -55,6 +55,7 @@ enum ElementType {
   kElementUInt = 9,
   kElementULong = 10,
   kElementBool = 11,
+  kElementComplex = 12,
 };
 
 // Where: elements per thread, and the shape that indices are unravelled by.

@@ -32,3 +32,8 @@ template [[host_name("fill_value_ulong")]] kernel void fill_value<ulong>(device 
                                                                          constant float&, uint);
 template [[host_name("fill_value_bool")]] kernel void fill_value<bool>(device bool*,
                                                                        constant float&, uint);
+
+kernel void fill_value_float2(device float2* out [[buffer(0)]], constant float& value [[buffer(1)]],
+                              uint i [[thread_position_in_grid]]) {
+  out[i] = float2(value, 0.0f);  // a complex number
+}

@@ -4,45 +4,19 @@
 
 #include "kernels/families.h"
 #include "kernels/msl/arguments.h"
+#include "kernels/native/elements.h"
 #include "kernels/native_call.h"
-#include "plugin/error.h"
 
 namespace tfmetal {
 
 namespace {
-
-// Strides of `shape` where it meets `out` of the same rank: 0 along broadcast axes.
-void broadcast_strides(const Shape& shape, unsigned* strides) {
-  unsigned stride = 1;
-  for (size_t axis = shape.size(); axis-- > 0;) {
-    strides[axis] = shape[axis] == 1 ? 0 : stride;
-    stride *= static_cast<unsigned>(shape[axis]);
-  }
-}
-
-BroadcastArguments arguments(const Node& node, Operation op) {
-  const Shape& out = node.out().shape;
-  if (out.size() > MAX_SHADER_RANK) {
-    throw_invalid_argument(node.describe(), ": Broadcast between ", to_string(node.in(0).shape),
-                           " and ", to_string(node.in(1).shape), " is not supported yet.");
-  }
-  BroadcastArguments result = {};
-  result.op = op;
-  result.rank = static_cast<unsigned>(out.size());
-  for (size_t axis = 0; axis < out.size(); ++axis) {
-    result.extents[axis] = static_cast<unsigned>(out[axis]);
-  }
-  broadcast_strides(node.in(0).shape, result.a_strides);
-  broadcast_strides(node.in(1).shape, result.b_strides);
-  return result;
-}
 
 template <Operation op>
 void launch(NativeCall& call) {
   const char* shader = op >= kOperationEqual             ? "compare"
                        : is_float(call.node.in(0).dtype) ? "float_arithmetic"
                                                          : "integer_arithmetic";
-  const BroadcastArguments shape = arguments(call.node, op);
+  const BroadcastArguments shape = broadcast_arguments(call.node, op);
   call.dispatch(shader_name(shader, call.node.in(0).dtype), call.node.out().count(),
                 {call.in(0), call.in(1), call.out(), NativeCall::value(shape)});
 }

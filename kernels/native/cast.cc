@@ -2,40 +2,12 @@
 // with NaN, negative numbers to unsigned, or bool.
 #include "kernels/families.h"
 #include "kernels/msl/arguments.h"
+#include "kernels/native/elements.h"
 #include "kernels/native_call.h"
 
 namespace tfmetal {
 
 namespace {
-
-ElementType element_type(TF_DataType dtype) {
-  switch (dtype) {
-    case TF_FLOAT:
-      return kElementFloat;
-    case TF_HALF:
-      return kElementHalf;
-    case TF_BFLOAT16:
-      return kElementBFloat;
-    case TF_INT8:
-      return kElementChar;
-    case TF_INT16:
-      return kElementShort;
-    case TF_INT32:
-      return kElementInt;
-    case TF_INT64:
-      return kElementLong;
-    case TF_UINT8:
-      return kElementUChar;
-    case TF_UINT16:
-      return kElementUShort;
-    case TF_UINT32:
-      return kElementUInt;
-    case TF_UINT64:
-      return kElementULong;
-    default:
-      return kElementBool;
-  }
-}
 
 // Mantissa bits that float32 has and the target has not: Truncate clears them, so that rounding to
 // nearest becomes truncation.

@@ -1,0 +1,83 @@
+// Functions that MPSGraph lacks, and ClipByValue, whose bounds may be of any type.
+#include "kernels/families.h"
+#include "kernels/msl/special_arguments.h"
+#include "kernels/native/elements.h"
+#include "kernels/native_call.h"
+#include "plugin/error.h"
+
+namespace tfmetal {
+
+namespace {
+
+template <SpecialFunction function>
+void unary(NativeCall& call) {
+  SpecialArguments arguments = {};
+  arguments.type = element_type(call.node.out().dtype);
+  arguments.view.op = function;
+  call.dispatch("special_unary", call.node.out().count(),
+                {call.in(0), call.out(), NativeCall::value(arguments)});
+}
+
+template <SpecialFunction function>
+void binary(NativeCall& call) {
+  const SpecialArguments arguments = {element_type(call.node.out().dtype),
+                                      broadcast_arguments(call.node, function)};
+  call.dispatch("special_binary", call.node.out().count(),
+                {call.in(0), call.in(1), call.out(), NativeCall::value(arguments)});
+}
+
+void clip(NativeCall& call) {
+  const Node& node = call.node;
+  const auto step = [&](size_t i) { return node.in(i).rank() == 0 ? 0u : 1u; };
+  const ClipArguments arguments = {step(1), step(2)};
+  call.dispatch(shader_name("clip", node.out().dtype), node.out().count(),
+                {call.in(0), call.in(1), call.in(2), call.out(), NativeCall::value(arguments)});
+}
+
+// The shape function lets bounds broadcast; the CPU kernel wants scalars or the shape of the data.
+void check_clip(const Node& node) {
+  for (size_t i : {1, 2}) {
+    if (node.in(i).rank() == 0 || node.in(i).shape == node.in(0).shape) continue;
+    throw_invalid_argument(node.describe(), ": clip_value_min and clip_value_max must be either ",
+                           "of the same shape as input, or a scalar. Input shape: ",
+                           to_string(node.in(0).shape), ", bound: ", to_string(node.in(i).shape));
+  }
+}
+
+OpRow row(const char* op, Launch launch, Precision precision = Precision::kInfer) {
+  return {
+      .op = op, .types = T(kFloats), .launch = launch, .elementwise = true, .precision = precision};
+}
+
+}  // namespace
+
+std::vector<OpRow> special_ops() {
+  using enum Precision;
+  return {
+      row("BesselI0e", unary<kSpecialBesselI0e>),
+      row("BesselI1e", unary<kSpecialBesselI1e>),
+      row("Digamma", unary<kSpecialDigamma>, kDeny),
+      row("Erfc", unary<kSpecialErfc>),
+      row("Erfinv", unary<kSpecialErfinv>, kDeny),
+      row("Expm1", unary<kSpecialExpm1>, kDeny),
+      row("Lgamma", unary<kSpecialLgamma>, kDeny),
+      row("Log1p", unary<kSpecialLog1p>),
+      row("Ndtri", unary<kSpecialNdtri>, kDeny),
+      row("Atan2", binary<kSpecialAtan2>),
+      row("Igamma", binary<kSpecialIgamma>, kDeny),
+      row("Igammac", binary<kSpecialIgammac>, kDeny),
+      row("MulNoNan", binary<kSpecialMulNoNan>),
+      row("NextAfter", binary<kSpecialNextAfter>, kClear),
+      row("Xdivy", binary<kSpecialXdivy>),
+      row("Xlog1py", binary<kSpecialXlog1py>),
+      row("Xlogy", binary<kSpecialXlogy>),
+      {.op = "ClipByValue",
+       .types = T(kFloats + DTypes{TF_INT8, TF_INT16, TF_INT64, TF_UINT8, TF_UINT16}),
+       .launch = clip,
+       .check = check_clip,
+       .inplace = {{0, 0}},
+       .precision = kClear},
+  };
+}
+
+}  // namespace tfmetal
