@@ -11,7 +11,7 @@ const char* kind_of(const OpRow& row) {
   if (row.lower) return "graph";
   if (row.launch) return "native";
   if (!row.types.empty() && row.types[0].dtypes == DTypes{TF_VARIANT}) return "variant";
-  return row.host.empty() ? "dynamic" : "resource";
+  return row.available ? "resource" : "dynamic";  // only rows of variables may be unavailable
 }
 
 const char* name_of(ClusterPolicy policy) {

@@ -28,6 +28,8 @@ std::vector<OpRow> special_ops();
 std::vector<OpRow> where_ops();
 std::vector<OpRow> variable_ops();
 std::vector<OpRow> variant_ops();
+std::vector<OpRow> random_ops();
+std::vector<OpRow> stateful_random_ops();
 std::vector<OpRow> do_nothing_ops();
 
 }  // namespace tfmetal

@@ -172,13 +172,7 @@ std::shared_ptr<const Prepared> Kernel::prepare(KernelCall& call) {
   }
   auto prepared = std::make_shared<Prepared>();
   prepared->signature = signature;
-  Node& node = prepared->node;
-  node.def = def_;
-  node.is_host = is_host_;
-  for (size_t i = 0; i < call.num_inputs(); ++i) {
-    node.inputs.push_back(call.input_info(i));
-    node.host.push_back(is_host_[i] ? call.host_bytes(i) : std::string());
-  }
+  Node& node = prepared->node = call.node();
   if (!row_->infer || !row_->infer(&node)) infer_outputs(&node);
   if (row_->check) row_->check(node);
   for (const auto& tensors : {node.inputs, node.outputs}) {
@@ -268,6 +262,18 @@ std::string KernelCall::host_bytes(size_t i) {
   return std::string(static_cast<const char*>(data_[i]), infos_[i].bytes());
 }
 
+Node KernelCall::node() {
+  Node node;
+  node.def = kernel_.shared_def();
+  node.is_host = kernel_.is_host_;
+  for (size_t i = 0; i < num_inputs(); ++i) {
+    node.inputs.push_back(input_info(i));
+    const bool has_value = kernel_.is_host(i) && input_info(i).dtype != TF_RESOURCE;
+    node.host.push_back(has_value ? host_bytes(i) : std::string());
+  }
+  return node;
+}
+
 BufferSlice KernelCall::resolve(const void* data, const TensorInfo& info) const {
   return info.count() == 0 ? BufferSlice() : device().allocator().resolve(data);
 }
@@ -285,13 +291,28 @@ BufferSlice KernelCall::finish_output(TF_Tensor* tensor, const TensorInfo& info)
   return resolve(data, info);
 }
 
-BufferSlice KernelCall::allocate_output(size_t i, const TensorInfo& info) {
+namespace {
+
+TF_Tensor* new_output(TF_OpKernelContext* context, size_t i, const TensorInfo& info) {
   Status status;
   TF_Tensor* tensor =
-      tf.TF_AllocateOutput(context_, static_cast<int>(i), info.dtype, info.shape.data(),
+      tf.TF_AllocateOutput(context, static_cast<int>(i), info.dtype, info.shape.data(),
                            static_cast<int>(info.rank()), info.bytes(), status);
   status.check();
-  return finish_output(tensor, info);
+  return tensor;
+}
+
+}  // namespace
+
+BufferSlice KernelCall::allocate_output(size_t i, const TensorInfo& info) {
+  return finish_output(new_output(context_, i, info), info);
+}
+
+void* KernelCall::allocate_host_output(size_t i, const TensorInfo& info) {
+  TF_Tensor* tensor = new_output(context_, i, info);
+  void* data = tf.TF_TensorData(tensor);
+  tf.TF_DeleteTensor(tensor);  // the context keeps the output
+  return data;
 }
 
 BufferSlice KernelCall::forward_or_allocate_output(const std::vector<int>& candidates, size_t i,

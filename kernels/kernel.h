@@ -38,6 +38,15 @@ class Kernel {
   bool is_host(size_t input) const { return is_host_[input]; }
   size_t num_inputs() const { return is_host_.size(); }
 
+  // What the op keeps from one execution of this kernel to the next, such as a generator of random
+  // numbers: a State(const NodeDef&), made at first use. It guards itself.
+  template <class State>
+  State& state() {
+    std::lock_guard lock(mutex_);
+    if (!state_) state_ = std::make_shared<State>(*def_);
+    return *static_cast<State*>(state_.get());
+  }
+
  private:
   friend class KernelCall;
   std::shared_ptr<const Prepared> prepare(KernelCall& call);
@@ -53,6 +62,7 @@ class Kernel {
   std::mutex mutex_;
   std::vector<std::shared_ptr<const Prepared>> recent_;
   size_t next_victim_ = 0;
+  std::shared_ptr<void> state_;
 };
 
 // One execution of a kernel. Owns the input handles until they are released.
@@ -74,6 +84,8 @@ class KernelCall {
   // Where a device input is; a null block for host inputs and inputs without elements.
   BufferSlice input_slice(size_t i);
   std::string host_bytes(size_t i);
+  // A node of all inputs, and of the values of those on the host but resources; without outputs.
+  Node node();
   // Gives the input handles back, so that outputs can take over the inputs' memory. Pointers and
   // slices read before stay valid: TensorFlow holds the inputs during the call.
   void release_inputs();
@@ -83,6 +95,8 @@ class KernelCall {
   // As above, in the memory of one of `candidates` (inputs) when TensorFlow allows it.
   BufferSlice forward_or_allocate_output(const std::vector<int>& candidates, size_t i,
                                          const TensorInfo& info);
+  // Memory of an output that the row lists as in host memory.
+  void* allocate_host_output(size_t i, const TensorInfo& info);
   // Device memory until the end of this call.
   BufferSlice allocate_temp(const TensorInfo& info);
 

@@ -35,8 +35,8 @@ TFMETAL_THROWER(throw_out_of_range, TF_OUT_OF_RANGE)
 TFMETAL_THROWER(throw_resource_exhausted, TF_RESOURCE_EXHAUSTED)
 TFMETAL_THROWER(throw_failed_precondition, TF_FAILED_PRECONDITION)
 TFMETAL_THROWER(throw_not_found, TF_NOT_FOUND)
-TFMETAL_THROWER(throw_internal, TF_INTERNAL)
 TFMETAL_THROWER(throw_unimplemented, TF_UNIMPLEMENTED)
+TFMETAL_THROWER(throw_internal, TF_INTERNAL)
 #undef TFMETAL_THROWER
 
 }  // namespace tfmetal

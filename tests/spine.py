@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.eager import context
 
 from tensorflow_metal_py import _runtime
 
@@ -74,6 +75,8 @@ class Case:
       special: also run with NaN, infinities and zeros mixed into the arguments.
       scale: factor on the tolerance, sqrt of the length of the longest sum.
       exact: results must be equal bit for bit (data movement, integers).
+      own_type: the reference is computed in the element type itself (random numbers depend on it).
+      stateful: kernels keep state, so each eager run gets new ones.
       label: told apart in the printed name.
       reference: computes what the CPU kernel cannot: takes the arguments and attributes of the op.
     """
@@ -87,6 +90,8 @@ class Case:
     special: bool = False
     scale: float = 1.0
     exact: bool = False
+    own_type: bool = False
+    stateful: bool = False
     label: str = ""
     reference: Callable[..., Any] | None = None
 
@@ -192,7 +197,14 @@ def device_type() -> str:
     return _runtime.call("loading")["type"]
 
 
+def _forget_state(case: Case) -> None:
+    """Makes TensorFlow create eager kernels anew."""
+    if case.stateful:
+        context.context().clear_kernel_cache()
+
+
 def on_device(case: Case, args: dict[str, Any], run: Callable = call) -> list[tf.Tensor]:
+    _forget_state(case)
     with tf.device(f"/{device_type()}:0"):
         return run(case, args)
 
@@ -245,7 +257,7 @@ def reference_types(case: Case, widest: str) -> list[str]:
     float16 and bfloat16: the widest float, so that only the final rounding remains. Other types
     that the CPU cannot do: one that holds their values, or at least their bits.
     """
-    rounds = case.dtype in REDUCED and not case.exact
+    rounds = case.dtype in REDUCED and not case.exact and not case.own_type
     wider = [widest, "float32"] if case.dtype in FLOATS else ["int64", "int32", "float64"]
     candidates = wider if rounds else [case.dtype, *wider]
     return [d for d in candidates if cpu_supports(case.op, d)]
@@ -264,6 +276,7 @@ def reference(
         wide = _map(args, lambda x: tf.cast(x, dtype) if x.dtype.name == case.dtype else x)
         return [y.numpy() for y in run(dataclasses.replace(case, op=op, types=types), wide)]
 
+    _forget_state(case)
     choices = reference_types(case, widest)
     with tf.device("/CPU:0"):
         for dtype in choices:

@@ -104,6 +104,19 @@ _BAD = {
         input=f(2, 3), seq_lengths=[1, 1], seq_dim=0, batch_dim=0
     ),
     "reverse_sequence_count": lambda: R.ReverseSequence(input=f(2, 3), seq_lengths=[1], seq_dim=1),
+    "random_shape": lambda: R.RandomUniform(shape=[2, -1], dtype=tf.float32),
+    "random_shape_rank": lambda: R.RandomUniform(shape=3, dtype=tf.float32),
+    "random_limits": lambda: R.RandomUniformInt(shape=[2], minval=3, maxval=3),
+    "random_limits_rank": lambda: R.RandomUniformInt(shape=[2], minval=[3], maxval=5),
+    "random_seed": lambda: R.StatelessRandomUniform(shape=[2], seed=[1, 2, 3]),
+    "random_key_seed": lambda: R.StatelessRandomGetKeyCounter(seed=[1]),
+    "random_key": lambda: R.StatelessRandomUniformV2(shape=[2], key=[1, 2], counter=[1, 2], alg=1),
+    "random_three_fry": lambda: R.StatelessRandomUniformV2(
+        shape=[2], key=[1], counter=[1, 2], alg=2
+    ),
+    "random_keyed_limits": lambda: R.StatelessRandomUniformIntV2(
+        shape=[2], key=[1], counter=[1, 2], alg=1, minval=4, maxval=3
+    ),
     "batch_matmul": lambda: R.BatchMatMulV2(x=f(2, 3, 4), y=f(3, 4, 5)),
 }
 

@@ -96,6 +96,9 @@ def test_every_variable_op_is_tested_here():
     tested = {f"ResourceScatter{n}" for n in COMBINE} | {f"ResourceScatterNd{n}" for n in names}
     tested |= {"AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp"}
     tested |= {"ResourceGather", "ResourceGatherNd", "ResourceStridedSliceAssign"}
+    # tests/test_random.py
+    tested |= {"StatefulUniform", "StatefulStandardNormalV2", "StatefulTruncatedNormal"}
+    tested |= {"StatefulUniformFullInt", "StatefulUniformInt", "RngSkip", "RngReadAndSkip"}
     if _runtime.call("variable_mode")["mode"] == "sync":
         tested = set()
     assert registered == tested

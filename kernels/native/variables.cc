@@ -12,27 +12,14 @@
 #include "kernels/families.h"
 #include "kernels/kernel.h"
 #include "kernels/native/strided.h"
+#include "kernels/native/variable.h"
 #include "kernels/shape_oracle.h"
 #include "plugin/device/tf_stream.h"
 #include "plugin/variables/shim_loader.h"
-#include "plugin/variables/variable_api.h"
 
 namespace tfmetal {
 
 namespace {
-
-// Metal has neither float64 nor complex arithmetic: the host computes them, after waiting for the
-// device. Moving them is moving words.
-const DTypes kDouble = {TF_DOUBLE}, kComplex = {TF_COMPLEX64, TF_COMPLEX128};
-
-bool on_host(TF_DataType dtype) {
-  return dtype == TF_DOUBLE || dtype == TF_COMPLEX64 || dtype == TF_COMPLEX128;
-}
-
-// Threads of a scatter. Each goes through all indices: more threads share the writing, but read
-// more (1024 took four times as long on the host). Along a row neighbours write neighbouring
-// elements, up to the width of a SIMD group.
-constexpr int64_t kScatterThreads = 256, kScatterLanes = 32;
 
 BufferSlice resolve(Device& device, TF_Tensor* tensor) {
   if (tf.TF_TensorElementCount(tensor) == 0) return {};
@@ -53,30 +40,34 @@ TensorInfo info_of(TF_Tensor* tensor) {
   return info;
 }
 
-// The variable in input 0, locked until this goes out of scope: by then the work is encoded, and
-// what comes later on the stream runs after it.
-class Variable {
- public:
-  Variable(KernelCall& call, const char* type_attr, VariableAccess access, bool exclusive = true)
-      : locked_(call.context(), 0, access, exclusive, copy_on_stream),
-        info(info_of(locked_.tensor())),
-        slice(resolve(call.device(), locked_.tensor())) {
-    const TF_DataType expected = call.kernel().def().attr_type(type_attr);
-    if (info.dtype != expected) {
-      throw_invalid_argument(call.kernel().label(), ": the variable is of type ",
-                             name_of(info.dtype), ", not ", name_of(expected));
-    }
+}  // namespace
+
+Variable::Variable(KernelCall& call, TF_DataType expected, VariableAccess access, bool exclusive)
+    : locked_(call.context(), 0, access, exclusive, copy_on_stream),
+      info(info_of(locked_.tensor())),
+      slice(resolve(call.device(), locked_.tensor())) {
+  if (info.dtype != expected) {
+    throw_invalid_argument(call.kernel().label(), ": the variable is of type ", name_of(info.dtype),
+                           ", not ", name_of(expected));
   }
+}
 
-  void* data() const { return slice.contents(); }
+bool variables_available() { return variable_mode() != VariableMode::kSync; }
 
- private:
-  const LockedVariable locked_;
+namespace {
 
- public:
-  const TensorInfo info;
-  const BufferSlice slice;
-};
+// Metal has neither float64 nor complex arithmetic: the host computes them, after waiting for the
+// device. Moving them is moving words.
+const DTypes kDouble = {TF_DOUBLE}, kComplex = {TF_COMPLEX64, TF_COMPLEX128};
+
+bool on_host(TF_DataType dtype) {
+  return dtype == TF_DOUBLE || dtype == TF_COMPLEX64 || dtype == TF_COMPLEX128;
+}
+
+// Threads of a scatter. Each goes through all indices: more threads share the writing, but read
+// more (1024 took four times as long on the host). Along a row neighbours write neighbouring
+// elements, up to the width of a SIMD group.
+constexpr int64_t kScatterThreads = 256, kScatterLanes = 32;
 
 Node node_of(KernelCall& call, std::vector<TensorInfo> inputs) {
   Node node;
@@ -147,7 +138,7 @@ template <VariableUpdate op>
 void assign_update(KernelCall& call) {
   const TensorInfo value = call.input_info(1);
   const BufferSlice from = call.input_slice(1);
-  const Variable variable(call, "dtype", VariableAccess::kDense);
+  const Variable variable(call, call.kernel().def().attr_type("dtype"), VariableAccess::kDense);
   if (variable.info.shape != value.shape) {
     throw_invalid_argument("Cannot update variable with shape ", to_string(variable.info.shape),
                            " using a Tensor with shape ", to_string(value.shape),
@@ -254,7 +245,8 @@ void gather_rows(KernelCall& call, const Node& node, const Variable& variable, R
 
 void gather(KernelCall& call) {
   const TensorInfo indices = call.input_info(1);
-  const Variable variable(call, "dtype", VariableAccess::kSparse, /*exclusive=*/false);
+  const Variable variable(call, call.kernel().def().attr_type("dtype"), VariableAccess::kSparse,
+                          /*exclusive=*/false);
   const Shape& shape = variable.info.shape;
   const Node node = node_of(call, {variable.info, indices});
   int64_t batch_dims = node.def->attr_int("batch_dims", 0);
@@ -285,7 +277,8 @@ size_t tuple_depth(const Node& node, const TensorInfo& indices, const Shape& sha
 
 void gather_nd(KernelCall& call) {
   const TensorInfo indices = call.input_info(1);
-  const Variable variable(call, "dtype", VariableAccess::kSparse, /*exclusive=*/false);
+  const Variable variable(call, call.kernel().def().attr_type("dtype"), VariableAccess::kSparse,
+                          /*exclusive=*/false);
   const Shape& shape = variable.info.shape;
   const Node node = node_of(call, {variable.info, indices});
   const size_t depth = tuple_depth(node, indices, shape);
@@ -325,7 +318,7 @@ void scatter_rows(KernelCall& call, const Node& node, const Variable& variable, 
 template <VariableUpdate op>
 void scatter(KernelCall& call) {
   const TensorInfo indices = call.input_info(1), updates = call.input_info(2);
-  const Variable variable(call, "dtype", VariableAccess::kSparse);
+  const Variable variable(call, call.kernel().def().attr_type("dtype"), VariableAccess::kSparse);
   const Shape& shape = variable.info.shape;
   const Node node = node_of(call, {indices, updates});
   // A variable without axes has one row; the only index is 0.
@@ -346,7 +339,7 @@ void scatter(KernelCall& call) {
 template <VariableUpdate op>
 void scatter_nd(KernelCall& call) {
   const TensorInfo indices = call.input_info(1), updates = call.input_info(2);
-  const Variable variable(call, "T", VariableAccess::kSparse);
+  const Variable variable(call, call.kernel().def().attr_type("T"), VariableAccess::kSparse);
   const Shape& shape = variable.info.shape;
   const Node node = node_of(call, {indices, updates});
   if (shape.empty()) throw_invalid_argument("Output must be at least 1-D, got shape: []");
@@ -424,7 +417,7 @@ void split_words(const Node& node, SliceAssignArguments* a) {
 
 void assign_slice(KernelCall& call) {
   const TensorInfo value = call.input_info(4);
-  const Variable variable(call, "T", VariableAccess::kDense);
+  const Variable variable(call, call.kernel().def().attr_type("T"), VariableAccess::kDense);
   const Node slice = slice_node(call, variable.info);
   const StridedView view = strided_slice_view(slice, variable.info.shape, slice.host_ints(1),
                                               slice.host_ints(2), slice.host_ints(3));
@@ -442,8 +435,6 @@ void assign_slice(KernelCall& call) {
 
 // ---- rows of the op table -----------------------------------------------------------------------
 
-bool available() { return variable_mode() != VariableMode::kSync; }
-
 OpRow row(const char* op, Run run, DTypes dtypes, const char* attr = "dtype",
           const char* resource = "resource") {
   return {.op = op,
@@ -451,7 +442,7 @@ OpRow row(const char* op, Run run, DTypes dtypes, const char* attr = "dtype",
           .host = {{resource, HostUse::kArg}},
           .run = run,
           .cluster = ClusterPolicy::kNever,
-          .available = available};
+          .available = variables_available};
 }
 
 OpRow indexed(OpRow r) {
