@@ -23,6 +23,7 @@ std::vector<OpRow> cast_ops();
 std::vector<OpRow> fill_ops();
 std::vector<OpRow> pad_ops();
 std::vector<OpRow> slice_ops();
+std::vector<OpRow> pooling_ops();
 std::vector<OpRow> space_ops();
 std::vector<OpRow> special_ops();
 std::vector<OpRow> where_ops();

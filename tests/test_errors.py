@@ -117,6 +117,33 @@ _BAD = {
     "random_keyed_limits": lambda: R.StatelessRandomUniformIntV2(
         shape=[2], key=[1], counter=[1, 2], alg=1, minval=4, maxval=3
     ),
+    "pool_batch": lambda: R.MaxPool(
+        input=f(2, 4, 4, 2), ksize=[2, 1, 1, 1], strides=[1] * 4, padding="SAME"
+    ),
+    "pool_channels": lambda: R.AvgPool(
+        value=f(2, 4, 4, 2), ksize=[1, 2, 1, 2], strides=[1, 1, 1, 2], padding="SAME"
+    ),
+    "pool_window": lambda: R.MaxPool(
+        input=f(2, 4, 4, 2), ksize=[1, 7, 1, 1], strides=[1] * 4, padding="VALID"
+    ),
+    "pool_zero": lambda: R.MaxPool(
+        input=f(2, 4, 4, 2), ksize=[1, 0, 1, 1], strides=[1] * 4, padding="VALID"
+    ),
+    "pool_padding": lambda: R.MaxPool(
+        input=f(2, 4, 4, 2),
+        ksize=[1, 2, 2, 1],
+        strides=[1] * 4,
+        padding="EXPLICIT",
+        explicit_paddings=[0, 0, 3, 0, 0, 0, 0, 0],
+    ),
+    "pool_gradient": lambda: R.MaxPoolGrad(
+        orig_input=f(2, 4, 4, 2),
+        orig_output=f(2, 2, 2, 2),
+        grad=f(2, 2, 1, 2),
+        ksize=[1, 2, 2, 1],
+        strides=[1, 2, 2, 1],
+        padding="SAME",
+    ),
     "batch_matmul": lambda: R.BatchMatMulV2(x=f(2, 3, 4), y=f(3, 4, 5)),
 }
 
