@@ -26,6 +26,8 @@ std::vector<OpRow> slice_ops();
 std::vector<OpRow> pooling_ops();
 std::vector<OpRow> space_ops();
 std::vector<OpRow> special_ops();
+std::vector<OpRow> gather_ops();
+std::vector<OpRow> scatter_ops();
 std::vector<OpRow> where_ops();
 std::vector<OpRow> variable_ops();
 std::vector<OpRow> variant_ops();

@@ -136,6 +136,9 @@ void Kernel::compute(TF_OpKernelContext* context) {
                  : call.allocate_output(i, outputs[i]);
   }
   if (!prepared->plan) return;
+  if (prepared->scratch > 0) {
+    out.push_back(call.allocate_temp({TF_UINT8, {static_cast<int64_t>(prepared->scratch)}}));
+  }
   uses.clear();
   for (const auto* slices : {&in, &out}) {
     for (const BufferSlice& slice : *slices) {
@@ -184,6 +187,7 @@ std::shared_ptr<const Prepared> Kernel::prepare(KernelCall& call) {
     prepared->plan = PlanCache::instance().get(plan_key(prepared->planned, call.device()), [&] {
       return Plan::build(*row_, prepared->planned);
     });
+    if (row_->scratch) prepared->scratch = row_->scratch(prepared->planned);
   }
   std::lock_guard lock(mutex_);
   if (recent_.size() < kRecentLaunches) {

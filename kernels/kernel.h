@@ -22,6 +22,7 @@ struct Prepared {
   Node planned;                      // as the plan sees it: collapsed shapes for elementwise ops
   std::shared_ptr<const Plan> plan;  // null when no output has elements
   size_t bytes = 0;                  // of all operands
+  size_t scratch = 0;                // bytes of device memory during the launch
 };
 
 // One kernel instance of TensorFlow: a node of a graph, or an op and attributes in eager mode.

@@ -11,10 +11,14 @@ namespace {
 // Shaders see their position in the grid as a 32-bit number.
 constexpr NSUInteger kMaxGridWidth = 0xffffffff;
 
+// Offsets and sizes of blits are multiples of this.
+constexpr size_t kBlitAlignment = 4;
+size_t blit_part(size_t bytes) { return bytes - bytes % kBlitAlignment; }
+
 }  // namespace
 
 void NativeCall::dispatch(const std::string& shader, mtl::Size threads,
-                          const std::vector<ShaderArgument>& arguments) {
+                          const std::vector<ShaderArgument>& arguments, NSUInteger group) {
   if (threads.width > kMaxGridWidth) {
     throw_resource_exhausted(node.describe(), ": ", threads.width, " elements are beyond Metal's ",
                              "grid of ", kMaxGridWidth);
@@ -31,18 +35,40 @@ void NativeCall::dispatch(const std::string& shader, mtl::Size threads,
       encoder.set_buffer(argument.buffer.buffer(), argument.buffer.offset, i);
     }
   }
-  const NSUInteger width = std::min<NSUInteger>(
-      threads.width, std::max<NSUInteger>(1, pipeline.max_total_threads_per_threadgroup()));
+  const NSUInteger most = std::max<NSUInteger>(1, pipeline.max_total_threads_per_threadgroup());
+  const NSUInteger width = std::min({threads.width, most, group});
   encoder.dispatch_threads(threads, {width, 1, 1});
   encoder.end_encoding();
 }
 
 void NativeCall::copy(BufferSlice from, BufferSlice to, size_t bytes) {
-  if (bytes == 0) return;
-  const mtl::BlitCommandEncoder encoder = to_.blit_encoder();
-  encoder.set_label(label_);
-  encoder.copy(from.buffer(), from.offset, to.buffer(), to.offset, bytes);
-  encoder.end_encoding();
+  const size_t words = (from.offset | to.offset) % kBlitAlignment == 0 ? blit_part(bytes) : 0;
+  if (words > 0) {
+    const mtl::BlitCommandEncoder encoder = to_.blit_encoder();
+    encoder.set_label(label_);
+    encoder.copy(from.buffer(), from.offset, to.buffer(), to.offset, words);
+    encoder.end_encoding();
+  }
+  const uint64_t rest = bytes - words;
+  if (rest == 0) return;
+  from.offset += words;
+  to.offset += words;
+  dispatch("copy_bytes", static_cast<int64_t>(rest), {{to}, {from}, value(rest)});
+}
+
+void NativeCall::clear(BufferSlice to, size_t bytes) {
+  const size_t words = to.offset % kBlitAlignment == 0 ? blit_part(bytes) : 0;
+  if (words > 0) {
+    const mtl::BlitCommandEncoder encoder = to_.blit_encoder();
+    encoder.set_label(label_);
+    encoder.fill(to.buffer(), {to.offset, words}, 0);
+    encoder.end_encoding();
+  }
+  const uint64_t rest = bytes - words;
+  if (rest == 0) return;
+  const uint8_t zero = 0;
+  to.offset += words;
+  dispatch("fill_1", static_cast<int64_t>(rest), {{to}, value(zero), value(rest)});
 }
 
 std::string shader_name(const std::string& stem, TF_DataType dtype) {

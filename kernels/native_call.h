@@ -37,14 +37,20 @@ class NativeCall {
     return {{}, &v, sizeof(T)};
   }
 
+  // What the row's `scratch` asked for.
+  BufferSlice scratch() const { return outputs[node.outputs.size()]; }
+
   // Runs `shader` on a grid of `threads`; arguments bind to [[buffer(0)]], [[buffer(1)]], ...
+  // Threads that do much each are better in small groups, which the device spreads more evenly.
   void dispatch(const std::string& shader, mtl::Size threads,
-                const std::vector<ShaderArgument>& arguments);
+                const std::vector<ShaderArgument>& arguments, NSUInteger group = kWholeGroup);
   void dispatch(const std::string& shader, int64_t threads,
-                const std::vector<ShaderArgument>& arguments) {
-    dispatch(shader, mtl::Size{static_cast<NSUInteger>(threads), 1, 1}, arguments);
+                const std::vector<ShaderArgument>& arguments, NSUInteger group = kWholeGroup) {
+    dispatch(shader, mtl::Size{static_cast<NSUInteger>(threads), 1, 1}, arguments, group);
   }
+  static constexpr NSUInteger kWholeGroup = 1024;
   void copy(BufferSlice from, BufferSlice to, size_t bytes);
+  void clear(BufferSlice to, size_t bytes);  // to zeros
 
  private:
   Device& device_;

@@ -65,6 +65,8 @@ struct OpRow {
   // Tells the outputs where TensorFlow's shape function cannot; false: ask the shape function.
   bool (*infer)(Node*) = nullptr;
   void (*check)(const Node&) = nullptr;  // where the kernel is stricter than the shape function
+  // Bytes of device memory that a launch needs: NativeCall::scratch.
+  size_t (*scratch)(const Node&) = nullptr;
   // (input, output) pairs that may share memory; native ops only.
   std::vector<std::pair<int, int>> inplace = {};
   ClusterPolicy cluster = ClusterPolicy::kAlways;

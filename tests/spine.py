@@ -235,7 +235,8 @@ def gradient(case: Case, args: dict[str, Any]) -> list[tf.Tensor]:
         for y in outputs:
             weights = np.cos(np.arange(y.shape.num_elements())).reshape(y.shape.as_list())
             seeds.append(tf.constant(weights.astype(y.dtype.as_numpy_dtype)))
-    return [g for g in tape.gradient(outputs, sources, seeds) if g is not None]
+    gradients = tape.gradient(outputs, sources, seeds)
+    return [tf.convert_to_tensor(g) for g in gradients if g is not None]  # of IndexedSlices, too
 
 
 @functools.cache

@@ -145,6 +145,16 @@ _BAD = {
         padding="SAME",
     ),
     "batch_matmul": lambda: R.BatchMatMulV2(x=f(2, 3, 4), y=f(3, 4, 5)),
+    "gather_axis": lambda: R.GatherV2(params=f(2, 3), indices=[0], axis=2),
+    "gather_scalar": lambda: R.GatherV2(params=f(), indices=[0], axis=0),
+    "gather_batch": lambda: R.GatherV2(params=f(2, 3), indices=[[0]], axis=1, batch_dims=1),
+    "gather_nd_depth": lambda: R.GatherNd(params=f(2, 3), indices=[[0, 0, 0]]),
+    "gather_nd_empty": lambda: R.GatherNd(params=f(0, 3), indices=[[0]]),
+    "scatter_nd_updates": lambda: R.ScatterNd(indices=[[0]], updates=f(2, 3), shape=[4, 3]),
+    "scatter_nd_nothing": lambda: R.ScatterNd(
+        indices=tf.zeros([2, 0], tf.int32), updates=f(2, 4), shape=[4]
+    ),
+    "tensor_scatter_depth": lambda: R.TensorScatterAdd(tensor=f(2), indices=[[0, 0]], updates=f(1)),
 }
 
 
@@ -200,6 +210,17 @@ def test_depth_and_space_of_other_layouts(layout):
         np.testing.assert_array_equal(
             tf.nn.depth_to_space(deep, 2, data_format=layout), to_layout(x)
         )
+
+
+def test_indices_out_of_range_are_as_on_gpus():
+    """Gathers give zeros, scatters skip."""
+    bad = [[1], [7], [-1]]
+    with tf.device(f"/{spine.device_type()}:0"):
+        assert R.GatherV2(params=f(3), indices=[1, 7, -1], axis=0).numpy().tolist() == [1, 0, 0]
+        assert R.GatherNd(params=f(3), indices=bad).numpy().tolist() == [1, 0, 0]
+        assert R.ScatterNd(indices=bad, updates=f(3), shape=[2]).numpy().tolist() == [0, 1]
+        added = R.TensorScatterAdd(tensor=f(3), indices=bad, updates=f(3))
+        assert added.numpy().tolist() == [1, 2, 1]
 
 
 @pytest.mark.parametrize("n", [65_535, 65_536, 65_537])

@@ -77,21 +77,6 @@ enum VariableUpdate {
   kUpdateMax = 6,
 };
 
-// Rows of a tensor, chosen by tuples of indices: tuple t is indices[t * depth ... + depth - 1] and
-// indexes `extents`. A row has `width` elements.
-struct RowArguments {
-  unsigned count;  // of tuples
-  unsigned depth;
-  unsigned long_indices;          // int64, else int32
-  unsigned width;                 // elements
-  long extents[MAX_SHADER_RANK];  // that a tuple indexes
-  unsigned tuples_per_batch;      // gather: after so many, the next batch of rows begins
-  long rows_per_batch;
-  unsigned op;              // scatter: a VariableUpdate
-  unsigned scalar;          // scatter: one element updates all
-  unsigned lanes, buckets;  // scatter: threads along a row, and sets of rows
-};
-
 // variable[offset + to_strides . i] = value[from_strides . i] for i within extents.
 struct SliceAssignArguments {
   long offset;  // in elements, as the strides

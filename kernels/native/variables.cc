@@ -6,11 +6,11 @@
 // Indices out of range: gathers give zeros and scatters skip, as TensorFlow's kernels for GPUs do.
 #include <algorithm>
 #include <complex>
-#include <limits>
 #include <type_traits>
 
 #include "kernels/families.h"
 #include "kernels/kernel.h"
+#include "kernels/native/rows.h"
 #include "kernels/native/strided.h"
 #include "kernels/native/variable.h"
 #include "kernels/shape_oracle.h"
@@ -64,11 +64,6 @@ bool on_host(TF_DataType dtype) {
   return dtype == TF_DOUBLE || dtype == TF_COMPLEX64 || dtype == TF_COMPLEX128;
 }
 
-// Threads of a scatter. Each goes through all indices: more threads share the writing, but read
-// more (1024 took four times as long on the host). Along a row neighbours write neighbouring
-// elements, up to the width of a SIMD group.
-constexpr int64_t kScatterThreads = 256, kScatterLanes = 32;
-
 Node node_of(KernelCall& call, std::vector<TensorInfo> inputs) {
   Node node;
   node.def = call.kernel().shared_def();
@@ -100,31 +95,41 @@ T updated(T x, T y, VariableUpdate op) {
   return y;
 }
 
-// What the shader scatter_rows does; `indices` null: the rows in order.
+// The rows that `count` tuples choose, and how many elements each has. One element updates all if
+// `scalar`.
+struct Rows {
+  RowIndex index;
+  int64_t count, width;
+  bool scalar = false;
+};
+
+// What the shader combine_rows does; `indices` null: the rows in order.
 template <class T>
-void update_rows(void* tensor, const void* indices, const void* updates, const RowArguments& a) {
-  for (unsigned t = 0; t < a.count; ++t) {
+void update_rows(void* tensor, const void* indices, const void* updates, const Rows& rows,
+                 VariableUpdate op) {
+  for (int64_t t = 0; t < rows.count; ++t) {
     int64_t row = indices ? 0 : t;
-    for (unsigned k = 0; indices && k < a.depth && row >= 0; ++k) {
-      const size_t at = size_t{t} * a.depth + k;
-      const int64_t index = a.long_indices ? static_cast<const int64_t*>(indices)[at]
-                                           : static_cast<const int32_t*>(indices)[at];
-      row = index < 0 || index >= a.extents[k] ? -1 : row * a.extents[k] + index;
+    for (unsigned k = 0; indices && k < rows.index.depth && row >= 0; ++k) {
+      const int64_t at = t * rows.index.depth + k, extent = rows.index.extents[k];
+      const int64_t index = rows.index.type == kElementLong
+                                ? static_cast<const int64_t*>(indices)[at]
+                                : static_cast<const int32_t*>(indices)[at];
+      row = index < 0 || index >= extent ? -1 : row * extent + index;
     }
     if (row < 0) continue;
-    T* to = static_cast<T*>(tensor) + row * a.width;
-    const T* from = static_cast<const T*>(updates) + (a.scalar ? 0 : size_t{t} * a.width);
-    for (unsigned i = 0; i < a.width; ++i) {
-      to[i] = updated(to[i], from[a.scalar ? 0 : i], static_cast<VariableUpdate>(a.op));
+    T* to = static_cast<T*>(tensor) + row * rows.width;
+    const T* from = static_cast<const T*>(updates) + (rows.scalar ? 0 : t * rows.width);
+    for (int64_t i = 0; i < rows.width; ++i) {
+      to[i] = updated(to[i], from[rows.scalar ? 0 : i], op);
     }
   }
 }
 
 void update_rows_on_host(TF_DataType dtype, void* tensor, const void* indices, const void* updates,
-                         const RowArguments& a) {
-  if (dtype == TF_DOUBLE) update_rows<double>(tensor, indices, updates, a);
-  if (dtype == TF_COMPLEX64) update_rows<std::complex<float>>(tensor, indices, updates, a);
-  if (dtype == TF_COMPLEX128) update_rows<std::complex<double>>(tensor, indices, updates, a);
+                         const Rows& rows, VariableUpdate op) {
+  if (dtype == TF_DOUBLE) update_rows<double>(tensor, indices, updates, rows, op);
+  if (dtype == TF_COMPLEX64) update_rows<std::complex<float>>(tensor, indices, updates, rows, op);
+  if (dtype == TF_COMPLEX128) update_rows<std::complex<double>>(tensor, indices, updates, rows, op);
 }
 
 // ---- assignments --------------------------------------------------------------------------------
@@ -147,11 +152,8 @@ void assign_update(KernelCall& call) {
   if (value.count() == 0) return;
   if (on_host(value.dtype)) {
     call.synchronize();
-    RowArguments a = {};
-    a.count = 1;
-    a.width = static_cast<unsigned>(value.count());
-    a.op = op;
-    return update_rows_on_host(value.dtype, variable.data(), nullptr, from.contents(), a);
+    const Rows all = {{}, 1, value.count()};
+    return update_rows_on_host(value.dtype, variable.data(), nullptr, from.contents(), all, op);
   }
   call.encode(node_of(call, {value}), {from}, {variable.slice}, 3 * value.bytes(),
               [&](NativeCall& native) {
@@ -162,58 +164,6 @@ void assign_update(KernelCall& call) {
 }
 
 // ---- rows chosen by indices ---------------------------------------------------------------------
-
-// Words of a row of `elements` when they are moved, and the shader's suffix for such a word.
-struct Words {
-  int64_t count;
-  TF_DataType dtype;
-};
-Words words_of(TF_DataType dtype, int64_t elements) {
-  if (dtype == TF_COMPLEX128) return {2 * elements, TF_UINT64};
-  switch (size_of(dtype)) {
-    case 1:
-      return {elements, TF_UINT8};
-    case 2:
-      return {elements, TF_UINT16};
-    case 4:
-      return {elements, TF_UINT32};
-    default:
-      return {elements, TF_UINT64};
-  }
-}
-
-unsigned narrow(const Node& node, int64_t n) {
-  if (n > std::numeric_limits<unsigned>::max()) {
-    throw_invalid_argument(node.describe(), ": ", n, " elements are beyond Metal's grid");
-  }
-  return static_cast<unsigned>(n);
-}
-
-int64_t product(const Shape& shape, size_t begin, size_t end) {
-  return element_count(Shape(shape.begin() + begin, shape.begin() + end));
-}
-
-Shape joined(const Shape& a, size_t a_begin, size_t a_end, const Shape& b, size_t b_begin) {
-  Shape result(a.begin() + a_begin, a.begin() + a_end);
-  result.insert(result.end(), b.begin() + b_begin, b.end());
-  return result;
-}
-
-// Tuples of `depth` indices into the axes of `shape` from `first` on.
-RowArguments row_arguments(const Node& node, const TensorInfo& indices, const Shape& shape,
-                           size_t first, size_t depth, int64_t tuples) {
-  if (depth > MAX_SHADER_RANK) {
-    throw_invalid_argument(node.describe(), ": more than ", MAX_SHADER_RANK, " indexed dimensions");
-  }
-  RowArguments a = {};
-  a.count = narrow(node, tuples);
-  a.depth = static_cast<unsigned>(depth);
-  a.long_indices = indices.dtype == TF_INT64;
-  a.width = narrow(node, product(shape, first + depth, shape.size()));
-  a.tuples_per_batch = std::max(1u, a.count);
-  for (size_t k = 0; k < depth; ++k) a.extents[k] = static_cast<long>(shape[first + k]);
-  return a;
-}
 
 // Where the indices are. Tuples of no indices have no memory, but a shader needs a buffer to bind.
 BufferSlice index_slice(KernelCall& call, const Variable& variable) {
@@ -228,18 +178,16 @@ void check_not_empty(const Node& node, const Shape& shape, const Shape& indices)
   }
 }
 
-void gather_rows(KernelCall& call, const Node& node, const Variable& variable, RowArguments a,
-                 Shape out_shape) {
+void gather(KernelCall& call, const Node& node, const Variable& variable, Gather g,
+            Shape out_shape) {
   const TensorInfo out{variable.info.dtype, std::move(out_shape)};
   const BufferSlice to = call.allocate_output(0, out);
   if (out.count() == 0) return;
   check_not_empty(node, variable.info.shape, node.in(1).shape);
-  const Words row = words_of(out.dtype, a.width);
-  a.width = narrow(node, row.count);
+  g.row_bytes = out.bytes() / static_cast<size_t>(g.batches * g.tuples);
   call.encode(node, {variable.slice, index_slice(call, variable)}, {to}, 2 * out.bytes(),
               [&](NativeCall& native) {
-                native.dispatch(shader_name("gather_rows", row.dtype), int64_t{a.count} * a.width,
-                                {native.in(0), native.in(1), native.out(), NativeCall::value(a)});
+                gather_rows(native, g, native.inputs[0], native.in(1), native.outputs[0]);
               });
 }
 
@@ -258,10 +206,13 @@ void gather(KernelCall& call) {
     throw_invalid_argument(node.describe(), ": batch_dims is ", batch_dims,
                            ", the batch dimensions of both must be equal");
   }
-  RowArguments a = row_arguments(node, indices, shape, batch, 1, indices.count());
-  a.tuples_per_batch = std::max(1u, narrow(node, product(indices.shape, batch, indices.rank())));
-  a.rows_per_batch = static_cast<long>(shape[batch]);
-  gather_rows(call, node, variable, a, joined(indices.shape, 0, indices.rank(), shape, batch + 1));
+  const Gather g = {row_index(node, indices.dtype, shape, batch, 1),
+                    product(shape, 0, batch),
+                    1,
+                    product(indices.shape, batch, indices.rank()),
+                    shape[batch],
+                    0};
+  gather(call, node, variable, g, joined(indices.shape, 0, indices.rank(), shape, batch + 1));
 }
 
 // For the Nd ops: how many axes the last dimension of `indices` indexes.
@@ -283,35 +234,33 @@ void gather_nd(KernelCall& call) {
   const Node node = node_of(call, {variable.info, indices});
   const size_t depth = tuple_depth(node, indices, shape);
   const size_t outer = indices.rank() - 1;
-  gather_rows(call, node, variable,
-              row_arguments(node, indices, shape, 0, depth, product(indices.shape, 0, outer)),
-              joined(indices.shape, 0, outer, shape, depth));
+  const RowIndex index = row_index(node, indices.dtype, shape, 0, depth);
+  const Gather g = {index, 1, 1, product(indices.shape, 0, outer), row_count(index), 0};
+  gather(call, node, variable, g, joined(indices.shape, 0, outer, shape, depth));
 }
 
-void scatter_rows(KernelCall& call, const Node& node, const Variable& variable, RowArguments a,
+void scatter_rows(KernelCall& call, const Node& node, const Variable& variable, const Rows& rows,
                   VariableUpdate op) {
-  if (a.count == 0 || a.width == 0) return;
+  if (rows.count == 0 || rows.width == 0) return;
   check_not_empty(node, variable.info.shape, node.in(0).shape);
   const TF_DataType dtype = variable.info.dtype;
-  a.op = op;
-  // A scalar of two words cannot be moved word by word.
-  const bool moves = op == kUpdateAssign && !(a.scalar && dtype == TF_COMPLEX128);
-  if (on_host(dtype) && !moves) {
+  if (on_host(dtype) && (op != kUpdateAssign || size_of(dtype) > sizeof(int64_t))) {
     const void *indices = call.input_data(1), *updates = call.input_data(2);
     call.synchronize();
-    return update_rows_on_host(dtype, variable.data(), indices, updates, a);
+    return update_rows_on_host(dtype, variable.data(), indices, updates, rows, op);
   }
-  const Words row = moves ? words_of(dtype, a.width) : Words{a.width, dtype};
-  a.width = narrow(node, row.count);
-  a.lanes = static_cast<unsigned>(std::min<int64_t>(a.width, kScatterLanes));
-  int64_t rows = 1;
-  for (unsigned k = 0; k < a.depth; ++k) rows *= a.extents[k];
-  a.buckets = static_cast<unsigned>(std::min<int64_t>(rows, kScatterThreads / a.lanes));
-  call.encode(node, {index_slice(call, variable), call.input_slice(2)}, {variable.slice},
+  Combine c;
+  c.count = rows.count;
+  c.rows = row_count(rows.index);
+  c.width = rows.width;
+  c.op = op;
+  c.scalar = rows.scalar;
+  const size_t scratch = sort_scratch_bytes(c.count, c.rows);
+  const BufferSlice room = call.allocate_temp({TF_UINT8, {static_cast<int64_t>(scratch)}});
+  call.encode(node, {index_slice(call, variable), call.input_slice(2)}, {variable.slice, room},
               3 * node.in(1).bytes(), [&](NativeCall& native) {
-                native.dispatch(shader_name("scatter_rows", row.dtype),
-                                int64_t{a.lanes} * a.buckets,
-                                {native.out(), native.in(0), native.in(1), NativeCall::value(a)});
+                c.sorted = sort_by_row(native, native.in(0), rows.index, c.count, room);
+                combine_rows(native, c, dtype, native.outputs[0], native.inputs[1]);
               });
 }
 
@@ -331,9 +280,9 @@ void scatter(KernelCall& call) {
         to_string(updates.shape), ", indices.shape ", to_string(indices.shape), ", params.shape ",
         to_string(shape));
   }
-  RowArguments a = row_arguments(node, indices, rows, 0, 1, indices.count());
-  a.scalar = scalar;
-  scatter_rows(call, node, variable, a, op);
+  const Rows chosen = {row_index(node, indices.dtype, rows, 0, 1), indices.count(),
+                       product(rows, 1, rows.size()), scalar};
+  scatter_rows(call, node, variable, chosen, op);
 }
 
 template <VariableUpdate op>
@@ -350,8 +299,9 @@ void scatter_nd(KernelCall& call) {
                            ":], got updates.shape ", to_string(updates.shape), ", indices.shape ",
                            to_string(indices.shape), ", ref.shape ", to_string(shape));
   }
-  scatter_rows(call, node, variable,
-               row_arguments(node, indices, shape, 0, depth, product(indices.shape, 0, outer)), op);
+  const Rows chosen = {row_index(node, indices.dtype, shape, 0, depth),
+                       product(indices.shape, 0, outer), product(shape, depth, shape.size())};
+  scatter_rows(call, node, variable, chosen, op);
 }
 
 // ---- assignment to a slice ----------------------------------------------------------------------
@@ -424,11 +374,12 @@ void assign_slice(KernelCall& call) {
   const int64_t count = element_count(view.extents);
   if (count == 0) return;
   SliceAssignArguments a = slice_arguments(slice, view, value.shape);
-  const Words words = words_of(value.dtype, count);
-  if (words.count != count) split_words(slice, &a);
+  const bool two_words = size_of(value.dtype) > sizeof(int64_t);
+  if (two_words) split_words(slice, &a);
   call.encode(node_of(call, {value}), {call.input_slice(4)}, {variable.slice}, 2 * value.bytes(),
               [&](NativeCall& native) {
-                native.dispatch(shader_name("assign_slice", words.dtype), words.count,
+                native.dispatch(strided_shader("assign_slice", value.dtype),
+                                two_words ? 2 * count : count,
                                 {native.out(), native.in(0), NativeCall::value(a)});
               });
 }
