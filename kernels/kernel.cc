@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
-#include <set>
+#include <map>
 
 #include "kernels/native_call.h"
 #include "kernels/op_def.h"
@@ -18,12 +18,13 @@ namespace {
 // last partial batch makes two; more than this and the shape function runs again (10 us).
 constexpr size_t kRecentLaunches = 16;
 
-// Texts that outlive their kernels: labels in command buffers, attributes in cache keys.
-const std::string* intern(std::string text) {
+// What outlives its kernels, one of each text: labels in command buffers, attributes in cache keys.
+template <class T>
+const T* intern(const std::string& text) {
   static std::mutex mutex;
-  static auto* const texts = new std::set<std::string>();
+  static auto* const all = new std::map<std::string, T>();
   std::lock_guard lock(mutex);
-  return &*texts->insert(std::move(text)).first;
+  return &all->try_emplace(text, text).first->second;
 }
 
 void append(std::string* key, const void* bytes, size_t size) {
@@ -90,8 +91,8 @@ Kernel::Kernel(TF_OpKernelConstruction* construction) {
   def_ = std::make_shared<NodeDef>(NodeDef::parse(bytes));
   row_ = find_row(*def_);
   if (!row_) throw_internal("no row of the op table serves ", def_->op);
-  label_ = intern(def_->op + ":" + def_->name);
-  attributes_ = intern(def_->op + '\0' + canonical_attributes(*def_));
+  label_ = intern<Label>(def_->op + ":" + def_->name);
+  attributes_ = intern<std::string>(def_->op + '\0' + canonical_attributes(*def_));
   for (const auto& [input, output] : row_->inplace) {
     forwards_.resize(std::max<size_t>(forwards_.size(), static_cast<size_t>(output) + 1));
     forwards_[static_cast<size_t>(output)].push_back(input);
@@ -349,7 +350,7 @@ void KernelCall::encode(const Node& node, const std::vector<BufferSlice>& inputs
       if (slice.block) uses.push_back(slice);
     }
   }
-  const std::string& label = kernel_.label();
+  const Label& label = kernel_.label();
   const auto encode = [&](mps::CommandBuffer to) {
     NativeCall call(device(), to, node, inputs, outputs, label);
     launch(call);

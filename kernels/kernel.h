@@ -35,7 +35,7 @@ class Kernel {
   const OpRow& row() const { return *row_; }
   const NodeDef& def() const { return *def_; }
   const std::shared_ptr<const NodeDef>& shared_def() const { return def_; }
-  const std::string& label() const { return *label_; }
+  const Label& label() const { return *label_; }
   bool is_host(size_t input) const { return is_host_[input]; }
   size_t num_inputs() const { return is_host_.size(); }
 
@@ -55,7 +55,7 @@ class Kernel {
 
   const OpRow* row_;
   std::shared_ptr<const NodeDef> def_;
-  const std::string* label_;       // interned: outlives the kernel
+  const Label* label_;             // interned: outlives the kernel
   const std::string* attributes_;  // interned canonical bytes of op and attributes
   std::vector<bool> is_host_, is_key_;
   std::vector<std::vector<int>> forwards_;  // per output: the inputs whose memory it may take

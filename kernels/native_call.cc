@@ -25,7 +25,7 @@ void NativeCall::dispatch(const std::string& shader, mtl::Size threads,
   }
   const mtl::ComputePipelineState pipeline = device_.pipeline(shader);
   const mtl::ComputeCommandEncoder encoder = to_.compute_encoder();
-  encoder.set_label(label_);
+  encoder.set_label(label_.string());
   encoder.set_pipeline(pipeline);
   for (size_t i = 0; i < arguments.size(); ++i) {
     const ShaderArgument& argument = arguments[i];
@@ -45,7 +45,7 @@ void NativeCall::copy(BufferSlice from, BufferSlice to, size_t bytes) {
   const size_t words = (from.offset | to.offset) % kBlitAlignment == 0 ? blit_part(bytes) : 0;
   if (words > 0) {
     const mtl::BlitCommandEncoder encoder = to_.blit_encoder();
-    encoder.set_label(label_);
+    encoder.set_label(label_.string());
     encoder.copy(from.buffer(), from.offset, to.buffer(), to.offset, words);
     encoder.end_encoding();
   }
@@ -60,7 +60,7 @@ void NativeCall::clear(BufferSlice to, size_t bytes) {
   const size_t words = to.offset % kBlitAlignment == 0 ? blit_part(bytes) : 0;
   if (words > 0) {
     const mtl::BlitCommandEncoder encoder = to_.blit_encoder();
-    encoder.set_label(label_);
+    encoder.set_label(label_.string());
     encoder.fill(to.buffer(), {to.offset, words}, 0);
     encoder.end_encoding();
   }

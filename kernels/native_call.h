@@ -8,6 +8,7 @@
 
 #include "kernels/node.h"
 #include "plugin/device/device.h"
+#include "plugin/device/label.h"
 #include "plugin/metal/mps.h"
 
 namespace tfmetal {
@@ -23,7 +24,7 @@ class NativeCall {
  public:
   NativeCall(Device& device, mps::CommandBuffer to, const Node& node,
              std::span<const BufferSlice> inputs, std::span<const BufferSlice> outputs,
-             const std::string& label)
+             const Label& label)
       : node(node), inputs(inputs), outputs(outputs), device_(device), to_(to), label_(label) {}
 
   const Node& node;
@@ -55,7 +56,7 @@ class NativeCall {
  private:
   Device& device_;
   mps::CommandBuffer to_;
-  const std::string& label_;
+  const Label& label_;
 };
 
 // "add_float": the instance of a shader template for a type.

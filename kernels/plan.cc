@@ -146,7 +146,7 @@ std::shared_ptr<const Plan> Plan::build(const OpRow& row, const Node& node) {
 
 void Plan::encode(mps::CommandBuffer to, Device& device, const Node& node,
                   std::span<const BufferSlice> inputs, std::span<const BufferSlice> outputs,
-                  const std::string& label) const {
+                  const Label& label) const {
   if (graph_) return encode_graph(to, device, inputs, outputs);
   NativeCall call(device, to, node, inputs, outputs, label);
   if (fill_) return encode_fill(call);

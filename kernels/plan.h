@@ -37,7 +37,7 @@ class Plan {
   // differ from the one built with in the values of kArg inputs.
   void encode(mps::CommandBuffer to, Device& device, const Node& node,
               std::span<const BufferSlice> inputs, std::span<const BufferSlice> outputs,
-              const std::string& label) const;
+              const Label& label) const;
 
   size_t bytes() const { return bytes_; }  // estimate, for the cache's budget
 

@@ -37,7 +37,7 @@ void compute(void* opaque, TF_OpKernelContext* context) {
   try {
     kernel->compute(context);
   } catch (...) {
-    fail_kernel(context, kernel->label());
+    fail_kernel(context, kernel->label().text());
   }
 }
 

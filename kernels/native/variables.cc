@@ -47,8 +47,8 @@ Variable::Variable(KernelCall& call, TF_DataType expected, VariableAccess access
       info(info_of(locked_.tensor())),
       slice(resolve(call.device(), locked_.tensor())) {
   if (info.dtype != expected) {
-    throw_invalid_argument(call.kernel().label(), ": the variable is of type ", name_of(info.dtype),
-                           ", not ", name_of(expected));
+    throw_invalid_argument(call.kernel().label().text(), ": the variable is of type ",
+                           name_of(info.dtype), ", not ", name_of(expected));
   }
 }
 

@@ -13,7 +13,8 @@ namespace tfmetal {
 
 namespace {
 
-const std::string kAddLabel = "AddN of variants";
+// Never destroyed: work may be in flight while the process exits.
+const Label& kAddLabel = *new Label("AddN of variants");
 
 template <class T>
 void add_on_host(const void* a, const void* b, void* sum, int64_t count) {

@@ -2,8 +2,7 @@
 // when one is left open.
 #pragma once
 
-#include <string>
-
+#include "plugin/device/label.h"
 #include "plugin/metal/metal.h"
 
 namespace tfmetal {
@@ -11,7 +10,7 @@ namespace tfmetal {
 template <class T>  // mtl::BlitCommandEncoder or mtl::ComputeCommandEncoder
 class Encoder {
  public:
-  Encoder(T encoder, const std::string& label) : encoder_(encoder) { encoder_.set_label(label); }
+  Encoder(T encoder, const Label& label) : encoder_(encoder) { encoder_.set_label(label.string()); }
   ~Encoder() { encoder_.end_encoding(); }
   Encoder(const Encoder&) = delete;
   Encoder& operator=(const Encoder&) = delete;

@@ -13,8 +13,9 @@ namespace tfmetal {
 
 namespace {
 
-const std::string kCopyLabel = "copy";
-const std::string kFillLabel = "fill";
+// Never destroyed: work may be in flight while the process exits.
+const Label& kCopyLabel = *new Label("copy");
+const Label& kFillLabel = *new Label("fill");
 // Metal's copy of 4 GiB and more fails without an error (pytorch#124335); a grid has fewer than
 // 2^32 threads.
 constexpr size_t kLargestPiece = size_t{1} << 31;

@@ -31,12 +31,12 @@ struct EncodingScope {
 };
 
 // "MatMul:a/b, Relu:a/c": each label once, in order.
-std::string list_labels(const std::vector<const std::string*>& labels) {
+std::string list_labels(const std::vector<const Label*>& labels) {
   std::string text;
   for (auto label = labels.begin(); label != labels.end(); ++label) {
     if (std::find(labels.begin(), label, *label) != label) continue;
     if (!text.empty()) text += ", ";
-    text += **label;
+    text += (*label)->text();
   }
   return text;
 }
@@ -63,7 +63,7 @@ Ticket last_use_of(const Block& block) {
 }
 
 void fill_after_last_use(Block& block, uint8_t value) {
-  static const std::string label = "fill";
+  static const Label& label = *new Label("fill");
   const Ticket last = last_use_of(block);
   const BufferSlice slice{&block, 0};
   last.timeline->encode({&label, {&slice, 1}, block.size, 1}, [&](mps::CommandBuffer buffer) {
@@ -250,7 +250,7 @@ void Timeline::completed(Submission& submission, mtl::CommandBuffer last) {
     } else if (submission.work.recorded) {
       const auto& parts = submission.work.parts;
       const mtl::CommandBuffer first = parts.empty() ? last : mtl::CommandBuffer(parts.front());
-      Recorder::instance().add(*submission.work.labels.front(), first.gpu_start_time(),
+      Recorder::instance().add(submission.work.labels.front()->text(), first.gpu_start_time(),
                                last.gpu_end_time(), index_);
     }
     submission.work = Open();

@@ -31,6 +31,7 @@
 
 #include "plugin/device/allocator.h"
 #include "plugin/device/host_callbacks.h"
+#include "plugin/device/label.h"
 #include "plugin/error.h"
 #include "plugin/metal/mps.h"
 
@@ -40,7 +41,7 @@ class Device;
 
 // What one encode tells the stream.
 struct EncodeInfo {
-  const std::string* label;           // op and node name; outlives the stream (interned)
+  const Label* label;                 // outlives the stream
   std::span<const BufferSlice> uses;  // every block that the work reads or writes
   size_t bytes = 0;                   // touched, for the commit rule
   int dispatches = 1;                 // encodes to count
@@ -93,7 +94,7 @@ class Timeline {
   struct Open {
     mtl::Ref<mps::CommandBuffer> buffer;
     std::vector<mtl::Ref<mtl::CommandBuffer>> parts;  // committed by MPSGraph, as far as seen
-    std::vector<const std::string*> labels;
+    std::vector<const Label*> labels;
     long ops = 0;
     size_t bytes = 0;
     bool recorded = false;  // for profile_hook.h

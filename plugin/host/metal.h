@@ -4,7 +4,7 @@
 
 #include <functional>
 #include <memory>
-#include <string>
+#include <string_view>
 #include <vector>
 
 #include "plugin/host/chaos.h"
@@ -20,9 +20,10 @@ struct Buffer : Object {
   size_t length = 0;
 };
 
-// What a queue executes. `label` names the encoder in errors and for TF_METAL_HOST_FAIL.
+// What a queue executes. `label` names the encoder in errors and for TF_METAL_HOST_FAIL; it is part
+// of a resource of the command buffer.
 struct Command {
-  std::string label;
+  std::string_view label;
   std::function<void()> run;
 };
 

@@ -86,9 +86,7 @@ struct BlitCommandEncoder : Object {
   void fill(Buffer buffer, ns::Range range, uint8_t value) const {
     send<void>(raw(), OBJC_SEL("fillBuffer:range:value:"), buffer, range, value);
   }
-  void set_label(const std::string& label) const {
-    send<void>(raw(), OBJC_SEL("setLabel:"), String::make(label));
-  }
+  void set_label(String label) const { send<void>(raw(), OBJC_SEL("setLabel:"), label); }
   void end_encoding() const { send<void>(raw(), OBJC_SEL("endEncoding")); }
 };
 
@@ -114,9 +112,7 @@ struct ComputeCommandEncoder : Object {
     send<void>(raw(), OBJC_SEL("dispatchThreadgroups:threadsPerThreadgroup:"), groups,
                threads_per_group);
   }
-  void set_label(const std::string& label) const {
-    send<void>(raw(), OBJC_SEL("setLabel:"), String::make(label));
-  }
+  void set_label(String label) const { send<void>(raw(), OBJC_SEL("setLabel:"), label); }
   void end_encoding() const { send<void>(raw(), OBJC_SEL("endEncoding")); }
 };
 

@@ -34,7 +34,7 @@ struct Fixture {
   }
   void fill(mtl::CommandBuffer to, size_t offset, uint8_t value, const std::string& label) {
     const mtl::BlitCommandEncoder blit = to.blit_encoder();
-    blit.set_label(label);
+    blit.set_label(ns::String::make(label));
     blit.fill(data, {offset, 1}, value);
     blit.end_encoding();
   }
@@ -318,7 +318,7 @@ TEST(nothing_stays_alive) {
     const mtl::ComputeCommandEncoder encoder = f.buffer.compute_encoder();
     const uint32_t value = 1;
     const uint64_t count = 4;
-    encoder.set_label("fill");
+    encoder.set_label(ns::String::make("fill"));
     encoder.set_pipeline(pipeline);
     encoder.set_buffer(f.data, 0, 0);
     encoder.set_bytes(&value, 4, 1);

@@ -20,6 +20,7 @@ using tfmetal::BufferSlice;
 using tfmetal::Device;
 using tfmetal::EncodeInfo;
 using tfmetal::Error;
+using tfmetal::Label;
 using tfmetal::last_use_of;
 using tfmetal::stats;
 using tfmetal::Stream;
@@ -87,19 +88,19 @@ bool eventually(const Condition& condition) {
   return true;
 }
 
-void fill(mps::CommandBuffer buffer, const std::string& label, BufferSlice to, size_t size) {
+void fill(mps::CommandBuffer buffer, const Label& label, BufferSlice to, size_t size) {
   const tfmetal::Encoder encoder(buffer.blit_encoder(), label);
   encoder->fill(to.buffer(), {to.offset, size}, 7);
 }
 
 // A fill under a label of its own.
-void labelled_fill(Stream& stream, const std::string& label, BufferSlice to, size_t size,
+void labelled_fill(Stream& stream, const Label& label, BufferSlice to, size_t size,
                    size_t bytes = 0) {
   stream.encode({&label, {&to, 1}, bytes, 1},
                 [&](mps::CommandBuffer buffer) { fill(buffer, label, to, size); });
 }
 
-const std::string kLabel = "Fill test/fill";
+const Label kLabel = "Fill test/fill";
 
 }  // namespace
 
@@ -463,7 +464,7 @@ TEST(recording_times_each_encode) {
   Memory a(1 << 20);
   labelled_fill(stream, kLabel, a.slice(), 64);
   tfmetal::start_recording();
-  static const std::string labels[] = {"A a", "B b", "C c"};
+  const Label labels[] = {"A a", "B b", "C c"};
   for (int i = 0; i < 30; ++i) labelled_fill(stream, labels[i % 3], a.slice(), a.size);
   const auto records = tfmetal::stop_recording();
   labelled_fill(stream, kLabel, a.slice(), 64);
@@ -471,7 +472,7 @@ TEST(recording_times_each_encode) {
   CHECK(tfmetal::stop_recording().empty());
   CHECK_EQ(records.size(), 30u);
   for (size_t i = 0; i < records.size(); ++i) {
-    CHECK_EQ(records[i].label, labels[i % 3]);
+    CHECK_EQ(records[i].label, labels[i % 3].text());
     CHECK(records[i].start_ns > 0);
     CHECK(records[i].end_ns >= records[i].start_ns);
     if (i) CHECK(records[i].start_ns >= records[i - 1].start_ns);
@@ -530,17 +531,20 @@ TEST(eight_threads_share_streams_and_blocks) {
 namespace {
 
 // The next command buffer with an encoder of this label fails.
-void plant_failure(const std::string& label) { setenv("TF_METAL_HOST_FAIL", label.c_str(), 1); }
+// `once` only makes it another value, so that it fails again.
+void plant_failure(const Label& label, const std::string& once = "") {
+  setenv("TF_METAL_HOST_FAIL", (label.text() + once).c_str(), 1);
+}
 
-bool names(const std::optional<Error>& error, const std::string& label) {
+bool names(const std::optional<Error>& error, const Label& label) {
   return error && error->code == TF_INTERNAL &&
-         std::string(error->what()).find(label) != std::string::npos;
+         std::string(error->what()).find(label.text()) != std::string::npos;
 }
 
 }  // namespace
 
 TEST(failures_surface_once_at_the_next_copy) {
-  static const std::string label = "MatMul model/copy_failure";
+  static const Label label = "MatMul model/copy_failure";
   plant_failure(label);
   Stream compute(device()), copies(device());
   Memory a(64), b(64);
@@ -560,7 +564,7 @@ TEST(failures_surface_once_at_the_next_copy) {
 }
 
 TEST(failures_surface_at_the_next_kernel) {
-  static const std::string label = "MatMul model/kernel_failure";
+  static const Label label = "MatMul model/kernel_failure";
   plant_failure(label);
   Stream stream(device());
   Memory a(64);
@@ -579,7 +583,7 @@ TEST(failures_surface_at_the_next_kernel) {
 
 TEST(failures_cross_streams) {
   // The failing stream is two dependencies away, the dependency encoded, the block another one.
-  static const std::string label = "MatMul model/far_failure";
+  static const Label label = "MatMul model/far_failure";
   plant_failure(label);
   Stream first(device()), second(device()), third(device());
   Memory a(64), b(64);
@@ -597,12 +601,12 @@ TEST(failures_cross_streams) {
 TEST(failures_in_parts_that_were_committed_early) {
   // MPSGraph may commit what it has encoded so far and go on in another buffer, which then
   // completes and signals before anybody looked at the first.
-  static const std::string label = "MatMul model/part_failure";
+  static const Label label = "MatMul model/part_failure";
   Stream first(device()), second(device());
   Memory a(64), b(64);
   std::vector<char> host(64);
   for (int round = 0; round < 50; ++round) {
-    plant_failure(label + "@" + std::to_string(round));
+    plant_failure(label, "@" + std::to_string(round));
     const BufferSlice slice = a.slice();
     first.encode({&label, {&slice, 1}, 0, 1}, [&](mps::CommandBuffer buffer) {
       fill(buffer, label, slice, 64);
@@ -616,7 +620,7 @@ TEST(failures_in_parts_that_were_committed_early) {
 }
 
 TEST(failures_of_later_work_do_not_spoil_earlier_copies) {
-  static const std::string label = "MatMul model/later_failure";
+  static const Label label = "MatMul model/later_failure";
   plant_failure(label);
   Stream compute(device());
   Memory a(64), b(64);
@@ -632,7 +636,7 @@ TEST(failures_of_later_work_do_not_spoil_earlier_copies) {
 }
 
 TEST(a_raised_failure_does_not_hide_a_later_one) {
-  static const std::string first = "MatMul model/first_failure", last = "MatMul model/last_failure";
+  static const Label first = "MatMul model/first_failure", last = "MatMul model/last_failure";
   Stream stream(device());
   Memory a(64), b(64);
   Ticket early;
@@ -652,7 +656,7 @@ TEST(a_raised_failure_does_not_hide_a_later_one) {
 }
 
 TEST(waiting_streams_go_on_after_a_failure) {
-  static const std::string label = "MatMul model/blocking_failure";
+  static const Label label = "MatMul model/blocking_failure";
   plant_failure(label);
   Stream first(device()), second(device());
   Memory a(64), b(64);
@@ -672,7 +676,7 @@ TEST(waiting_streams_go_on_after_a_failure) {
 }
 
 TEST(sync_mode_names_the_very_op) {
-  static const std::string label = "MatMul model/sync_failure";
+  static const Label label = "MatMul model/sync_failure";
   Stream stream(device(), true);
   plant_failure(label);
   Memory a(64);

@@ -29,7 +29,7 @@ std::optional<size_t> injected_failure(const CommandBuffer::State& state) {
   const std::string wanted = value.substr(0, value.find('@'));
   const auto command = std::find_if(
       state.commands.begin(), state.commands.end(),
-      [&](const Command& each) { return each.label.find(wanted) != std::string::npos; });
+      [&](const Command& each) { return each.label.find(wanted) != std::string_view::npos; });
   const bool found = command != state.commands.end();
   if (!found && state.label.find(wanted) == std::string::npos) return std::nullopt;
   *spent = value;
@@ -67,12 +67,12 @@ id new_command_buffer(CommandQueue* queue) { return make_autoreleased<CommandBuf
 
 void check_open_for_encoding(CommandBuffer* buffer, const char* selector) {
   CommandBuffer::State& state = *buffer->state;
-  const std::string call = std::string(selector) + ": ";
   if (state.status != Status::NotEnqueued) {
-    abort_like_apple(call + "the command buffer is already committed");
+    abort_like_apple(std::string(selector) + ": the command buffer is already committed");
   }
   if (state.encoder_open) {
-    abort_like_apple(call + "A command encoder is already encoding to this command buffer");
+    abort_like_apple(std::string(selector) +
+                     ": A command encoder is already encoding to this command buffer");
   }
 }
 

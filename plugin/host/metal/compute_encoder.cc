@@ -20,15 +20,13 @@ struct ComputeEncoder : Encoder {
   ~ComputeEncoder() override { objc_release(pipeline); }
 
   struct Argument {
-    Buffer* buffer = nullptr;  // retained by the encoder's resources
-    size_t offset = 0;
-    std::shared_ptr<std::vector<char>> bytes;  // of setBytes
-    char* address() const {
-      return buffer ? buffer->bytes + offset : bytes ? bytes->data() : nullptr;
-    }
-    size_t length() const { return buffer ? buffer->length - offset : bytes ? bytes->size() : 0; }
+    char* address = nullptr;  // in a buffer that the encoder's resources retain, or in `bytes`
+    size_t offset = 0, length = 0;
   };
-  std::array<Argument, kMaxBuffers> arguments;
+  std::array<Argument, kMaxBuffers> arguments{};
+  // Of setBytes; shared with the dispatches, which run after the encoder is gone.
+  using Bytes = std::vector<std::unique_ptr<char[]>>;
+  std::shared_ptr<Bytes> bytes;
   std::vector<size_t> threadgroup_lengths;
   ComputePipelineState* pipeline = nullptr;  // retained
 };
@@ -57,8 +55,10 @@ void set_buffer(ComputeEncoder* self, id object, NSUInteger offset, NSUInteger i
     abort_like_apple("setBuffer:offset:atIndex: offset(" + std::to_string(offset) +
                      ") must be < [buffer length](" + std::to_string(buffer->length) + ")");
   }
-  if (buffer) self->resources.push_back(objc_retain(buffer));
-  self->arguments[index] = {buffer, offset, nullptr};
+  self->arguments[index] = {};
+  if (!buffer) return;
+  self->resources.push_back(objc_retain(buffer));
+  self->arguments[index] = {buffer->bytes + offset, offset, buffer->length - offset};
 }
 
 void set_bytes(ComputeEncoder* self, const void* bytes, NSUInteger length, NSUInteger index) {
@@ -68,8 +68,11 @@ void set_bytes(ComputeEncoder* self, const void* bytes, NSUInteger length, NSUIn
     abort_like_apple("setBytes:length:atIndex: length(" + std::to_string(length) +
                      ") must be from 1 to " + std::to_string(kMaxBytes));
   }
-  auto* from = static_cast<const char*>(bytes);
-  self->arguments[index] = {nullptr, 0, std::make_shared<std::vector<char>>(from, from + length)};
+  if (!self->bytes) self->bytes = std::make_shared<ComputeEncoder::Bytes>();
+  self->bytes->push_back(std::make_unique<char[]>(length));
+  char* copy = self->bytes->back().get();
+  std::memcpy(copy, bytes, length);
+  self->arguments[index] = {copy, 0, length};
 }
 
 void set_threadgroup_memory(ComputeEncoder* self, NSUInteger length, NSUInteger index) {
@@ -83,27 +86,30 @@ void set_threadgroup_memory(ComputeEncoder* self, NSUInteger length, NSUInteger 
   self->threadgroup_lengths[index] = length;
 }
 
+// "kernel add: buffer(1)"
+std::string describe(const msl::Kernel& kernel, const msl::Parameter& p) {
+  return "kernel " + std::string(kernel.name) + (p.threadgroup ? ": threadgroup(" : ": buffer(") +
+         std::to_string(p.index) + ")";
+}
+
 // Every parameter of the kernel must be bound to at least one aligned element.
 void check_parameters(const ComputeEncoder* self, const msl::Kernel& kernel) {
   for (const msl::Parameter& p : kernel.parameters) {
-    const std::string where = "kernel " + std::string(kernel.name) +
-                              (p.threadgroup ? ": threadgroup(" : ": buffer(") +
-                              std::to_string(p.index) + ")";
     if (p.threadgroup) {
       const auto& lengths = self->threadgroup_lengths;
       if (p.index >= lengths.size() || lengths[p.index] < p.size) {
-        abort_like_apple(where + " has no memory");
+        abort_like_apple(describe(kernel, p) + " has no memory");
       }
       continue;
     }
     const auto& argument = self->arguments[p.index];
-    if (!argument.address()) abort_like_apple(where + " is not bound");
-    if (argument.length() < p.size) {
-      abort_like_apple(where + " is bound to " + std::to_string(argument.length()) +
+    if (!argument.address) abort_like_apple(describe(kernel, p) + " is not bound");
+    if (argument.length < p.size) {
+      abort_like_apple(describe(kernel, p) + " is bound to " + std::to_string(argument.length) +
                        " bytes, at least " + std::to_string(p.size) + " are needed");
     }
     if (argument.offset % p.alignment != 0) {
-      abort_like_apple(where + ": offset " + std::to_string(argument.offset) +
+      abort_like_apple(describe(kernel, p) + ": offset " + std::to_string(argument.offset) +
                        " must be a multiple of " + std::to_string(p.alignment));
     }
   }
@@ -130,14 +136,12 @@ void dispatch(ComputeEncoder* self, msl::Size3 grid, msl::Size3 group_size) {
   }
   check_parameters(self, kernel);
   msl::Launch launch{grid, group_size, {}, self->threadgroup_lengths};
-  std::vector<std::shared_ptr<std::vector<char>>> bytes;
-  for (const auto& argument : self->arguments) {
-    launch.buffers.push_back(argument.address());
-    if (argument.bytes) bytes.push_back(argument.bytes);
+  for (size_t i = 0; i < self->arguments.size(); ++i) {
+    launch.buffers[i] = self->arguments[i].address;
   }
-  self->add([&kernel, launch = std::move(launch),
-             bytes = std::move(bytes)] { msl::launch(kernel, launch); },
-            {self->pipeline});
+  self->add(
+      [&kernel, launch = std::move(launch), bytes = self->bytes] { msl::launch(kernel, launch); },
+      {self->pipeline});
 }
 
 void dispatch_threads(ComputeEncoder* self, mtl::Size threads, mtl::Size group) {

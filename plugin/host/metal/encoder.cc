@@ -43,7 +43,10 @@ HOST_CLASS(MTLCommandEncoder, NSObject);
 HOST_METHOD(MTLCommandEncoder, "endEncoding", [](Encoder* self) -> void { self->end(); });
 HOST_METHOD(MTLCommandEncoder, "setLabel:", [](Encoder* self, id label) -> void {
   auto* text = as<String>(label, "setLabel:");
-  self->label = text ? text->text : "";
+  self->label = {};
+  if (!text) return;
+  self->label = text->text;
+  self->resources.push_back(objc_retain(text));
 });
 
 // ---- blit --------------------------------------------------------------------------------------

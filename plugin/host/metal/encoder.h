@@ -14,7 +14,7 @@ struct Encoder : Object {
   void end();
 
   CommandBuffer* buffer;
-  std::string label;
+  std::string_view label;  // of one of the resources
   std::vector<std::function<void()>> commands;
   std::vector<id> resources;  // retained
   bool ended = false;

@@ -73,7 +73,7 @@ void execute(CommandBuffer::State& buffer) {
       buffer.error =
           "Execution of the command buffer was aborted due to an error during "
           "execution, encoder '" +
-          command.label + "': " + buffer.error;
+          std::string(command.label) + "': " + buffer.error;
       return;
     }
   }

@@ -1,6 +1,7 @@
 // Shaders compiled as C++ (tools/msl_to_cpp.py): their registry and their launch.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
@@ -46,7 +47,7 @@ const Kernel* find_kernel(std::string_view name);  // null when unknown
 struct Launch {
   Size3 grid;        // threads
   Size3 group_size;  // threads per group
-  std::vector<void*> buffers;
+  std::array<void*, kMaxBuffers> buffers;
   std::vector<size_t> threadgroup_lengths;  // bytes, by index
 };
 
