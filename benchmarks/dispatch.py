@@ -9,7 +9,7 @@ from __future__ import annotations
 import tensorflow as tf
 from tensorflow.python.framework import op_def_library
 
-from benchmarks import harness
+from tensorflow_metal_py import timing as harness
 
 CHAIN = 200  # ops in the function
 AIM_US = 3.0  # above a kernel that does nothing

@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 import tensorflow_metal_py as metal
-from tensorflow_metal_py import _runtime
+from tensorflow_metal_py import _runtime, bench, doctor
 
 
 def print_table(rows: list[tuple[Any, ...]]) -> None:
@@ -36,21 +36,25 @@ def stats() -> None:
     print_table([*metal.stats().items()])
 
 
-COMMANDS = {"env": env, "ops": ops, "stats": stats}
+# Each takes the arguments that follow its name and returns the exit status; None is success.
+COMMANDS = {"doctor": doctor.main, "bench": bench.main, "env": env, "ops": ops, "stats": stats}
+WITH_ARGUMENTS = {"doctor", "bench"}
 
 
 def main(arguments: list[str]) -> int:
-    if len(arguments) != 1 or arguments[0] not in COMMANDS:
+    name = arguments[0] if arguments else ""
+    if name not in COMMANDS or (arguments[1:] and name not in WITH_ARGUMENTS):
         print("usage: python -m tensorflow_metal_py COMMAND\n", file=sys.stderr)
         for name, command in COMMANDS.items():
             print(f"  {name:8} {command.__doc__}", file=sys.stderr)
         return 2
+    command = COMMANDS[name]
     try:
-        COMMANDS[arguments[0]]()
+        status = command(arguments[1:]) if name in WITH_ARGUMENTS else command()
     except (ValueError, _runtime.PluginNotLoadedError) as error:
         print(error, file=sys.stderr)
         return 1
-    return 0
+    return status or 0
 
 
 if __name__ == "__main__":
