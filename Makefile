@@ -7,6 +7,7 @@ BUILD ?= build
 JOBS ?= 2
 CXX ?= g++
 ARGS ?=
+MODEL ?= cnn
 
 BIN := $(VENV)/bin
 PY := $(BIN)/python
@@ -60,8 +61,8 @@ FORCE:
 test: build ## all tests but the slow ones of packaging (ARGS="-k name" selects)
 	$(PY) -m pytest -q -m "not packaging" tests $(ARGS)
 
-demo: build ## train a small Keras model on the device and on the CPU
-	$(USE_BUILD) $(PY) -m tools.demo $(ARGS)
+demo: build ## train on digits: MODEL=cnn, mlp, lstm, transformer, embedding or vae
+	$(USE_BUILD) $(PY) -m tools.demo --model=$(MODEL) $(ARGS)
 
 lint: $(READY) ## ruff and clang-format, without changing anything
 	$(BIN)/ruff check .

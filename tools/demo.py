@@ -1,14 +1,17 @@
-"""Trains a small Keras model on handwritten digits, on the device and on the CPU, and compares.
+"""Trains a model on handwritten digits, on the device in each precision and on the CPU.
 
-    make demo                     # or: python -m tools.demo --epochs=20
+    make demo                          # the convolutional network
+    make demo MODEL=lstm               # or mlp, transformer, embedding, vae
+    python -m tools.demo --model=mlp --epochs=20
 
-The same weights and batches on both; plain `model.fit`. Prints accuracies, what the plugin did per
-step, and writes both loss curves to demo_out/loss.png. Exit status 1 when the losses of the first
-steps differ by more than 1e-3 relative, or a float op left the device.
+The same weights and batches in all runs; plain `model.fit`. Prints for each run what it reached and
+what the plugin did per step, and writes all loss curves to demo_out/loss.png. Exit status 1 when a
+comparison fails or a float op left the device.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
 import time
@@ -21,16 +24,34 @@ import tensorflow as tf
 from absl import app, flags
 
 import tensorflow_metal_py as metal
-from tensorflow_metal_py import _runtime
+from tensorflow_metal_py import models
+
+Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+# name -> (model of tensorflow_metal_py.models, shape of an example, largest token or None)
+DEMOS = {
+    "cnn": ("cnn", (8, 8, 1), None),
+    "mlp": ("mlp", (8, 8, 1), None),
+    "lstm": ("small_lstm", (8, 8), None),
+    "transformer": ("small_transformer", (8, 8), None),
+    "embedding": ("embedding", (64,), 16),
+    "vae": ("vae", (8, 8, 1), None),
+}
+POLICIES = ("float32", "mixed_float16", "mixed_bfloat16")
+CPU = "/CPU:0"
+
+COMPARED_STEPS = 50
+LOSS_TOLERANCE = 1e-3  # relative difference of a step's loss, in float32
+# Largest difference of the test accuracy to the CPU's; of the relative test loss without one.
+SCORE_TOLERANCE = {"float32": 0.01, "mixed_float16": 0.02, "mixed_bfloat16": 0.02}
 
 FLAGS = flags.FLAGS
+flags.DEFINE_string("model", "cnn", f"what to train: {', '.join(DEMOS)}")
+flags.DEFINE_list("policies", list(POLICIES), "Keras dtype policies to train under")
 flags.DEFINE_integer("epochs", 10, "passes over the 1,437 training images", lower_bound=1)
 flags.DEFINE_integer("batch", 32, "images per step", lower_bound=1)
 flags.DEFINE_integer("seed", 0, "of weights and shuffling")
 flags.DEFINE_string("out", "demo_out", "folder for the picture")
-
-COMPARED_STEPS = 50
-TOLERANCE = 1e-3  # relative difference of a step's loss
 
 
 class StepLosses(keras.callbacks.Callback):
@@ -47,40 +68,45 @@ class StepLosses(keras.callbacks.Callback):
         self._mean = mean
 
 
-def digits() -> tuple[np.ndarray, ...]:
-    """1,797 digits as float32 [n, 64] in 0..1 and their labels, a fifth of them for testing."""
+@dataclasses.dataclass
+class Run:
+    """What one training run came to. `score`: test accuracy, or test loss of the VAE."""
+
+    device: str
+    policy: str
+    losses: np.ndarray
+    score: float
+    seconds: float
+    stats: dict[str, int]
+    fallbacks: dict[str, int]
+
+    def per_step(self, *counters: str) -> str:
+        return f"{sum(self.stats[c] for c in counters) / len(self.losses):.1f}"
+
+
+def digits() -> Arrays:
+    """1,797 images of 8x8 numbers from 0 to 16 as the model wants them, and their labels; a fifth
+    of them for testing. Returns x_train, x_test, y_train, y_test."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
+    name, shape, tokens = DEMOS[FLAGS.model]
     data = load_digits()
-    x = (data.data / 16).astype(np.float32)
-    return train_test_split(x, data.target.astype(np.int64), test_size=0.2, random_state=0)
+    x = data.data.reshape(-1, *shape)
+    x = x.astype(np.int32) if tokens else (x / 16).astype(np.float32)
+    y = data.target.astype(np.int64) if models.find(name).classes else x
+    return train_test_split(x, y, test_size=0.2, random_state=0)
 
 
-def build() -> keras.Model:
-    keras.utils.set_random_seed(FLAGS.seed)
-    model = keras.Sequential(
-        [
-            keras.Input((64,)),
-            keras.layers.Dense(128, activation="relu"),
-            keras.layers.Dense(64, activation="relu"),
-            keras.layers.Dense(10),
-        ]
-    )
-    model.compile(
-        keras.optimizers.Adam(1e-3),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-    )
-    return model
-
-
-def train(device: str, data: tuple[np.ndarray, ...]) -> tuple[list[float], float, float]:
-    """Returns the loss of each step, test accuracy and steps per second."""
+def train(device: str, policy: str, data: Arrays) -> Run:
     x_train, x_test, y_train, y_test = data
-    print(f"\n--- {device} ---", flush=True)
+    print(f"\n--- {FLAGS.model}, {policy} on {device} ---", flush=True)
+    name, shape, _ = DEMOS[FLAGS.model]
+    keras.config.set_dtype_policy(policy)
+    metal.reset_stats()
     with tf.device(device):
-        model, losses = build(), StepLosses()
+        model = models.build(name, seed=FLAGS.seed, inputs=shape)
+        losses = StepLosses()
         start = time.perf_counter()
         model.fit(
             x_train,
@@ -91,11 +117,13 @@ def train(device: str, data: tuple[np.ndarray, ...]) -> tuple[list[float], float
             verbose=1 if os.isatty(1) else 2,
         )
         seconds = time.perf_counter() - start
-        _, accuracy = model.evaluate(x_test, y_test, verbose=0)
-    return losses.losses, accuracy, len(losses.losses) / seconds
+        stats, fallbacks = metal.stats(), metal.fallbacks()
+        scores = model.evaluate(x_test, y_test, verbose=0, return_dict=True)
+    score = scores.get("accuracy", scores["loss"])
+    return Run(device, policy, np.array(losses.losses), score, seconds, stats, fallbacks)
 
 
-def draw(curves: dict[str, list[float]], path: pathlib.Path) -> None:
+def draw(runs: list[Run], path: pathlib.Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
@@ -103,60 +131,94 @@ def draw(curves: dict[str, list[float]], path: pathlib.Path) -> None:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     figure, axes = plt.subplots(figsize=(8, 4.5), constrained_layout=True)
-    for (name, losses), style in zip(curves.items(), ["-", "--"], strict=True):
-        axes.plot(losses, style, label=name, linewidth=1.2)
-    axes.set(xlabel="step", ylabel="loss", yscale="log", title="Digits, MLP with Adam")
+    for run in runs:
+        style = "--" if run.device == CPU else "-"
+        label = f"{run.policy} on {run.device}"
+        axes.plot(run.losses, style, label=label, linewidth=1.1, alpha=0.8)
+    axes.set(xlabel="step", ylabel="loss", yscale="log", title=f"Digits, {FLAGS.model} with Adam")
     axes.legend()
     axes.grid(alpha=0.3)
     figure.savefig(path, dpi=120)
+    plt.close(figure)
 
 
-def report(rows: list[tuple[str, object]]) -> None:
-    width = max(len(name) for name, _ in rows)
-    print()
-    for name, value in rows:
-        print(f"  {name:<{width}}  {value}")
+def loss_difference(run: Run, reference: Run) -> float:
+    """Largest relative difference of the loss over the first steps."""
+    a, b = run.losses[:COMPARED_STEPS], reference.losses[:COMPARED_STEPS]
+    return float(np.max(np.abs(a - b) / np.abs(b)))
+
+
+def table(runs: list[Run], reference: Run) -> str:
+    """One row per measure, one column per run."""
+    score = "test accuracy" if models.find(DEMOS[FLAGS.model][0]).classes else "test loss"
+    rows = [
+        ("", lambda r: f"{r.policy} {r.device}"),
+        (score, lambda r: f"{r.score:.4f}"),
+        (
+            f"loss of {COMPARED_STEPS} steps to the CPU's",
+            lambda r: "" if r is reference else f"{loss_difference(r, reference):.1e}",
+        ),
+        ("steps per second", lambda r: f"{len(r.losses) / r.seconds:.0f}"),
+        ("ops on the device per step", lambda r: r.per_step("ops")),
+        ("float ops that fell back", lambda r: str(sum(r.fallbacks.values()))),
+        ("compiles", lambda r: str(r.stats["compiles"])),
+        ("cache hits per step", lambda r: r.per_step("hits")),
+        ("dispatches per step", lambda r: r.per_step("encodes")),
+        # TensorFlow blocks on the stream once more after each copy, which no longer waits.
+        ("host syncs per step", lambda r: r.per_step("sync_dtoh", "sync_op")),
+    ]
+    cells = [[name, *(show(run) for run in runs)] for name, show in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join(
+        "  " + "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    )
+
+
+def problems(runs: list[Run], reference: Run) -> list[str]:
+    found = []
+    for run in runs:
+        if run is reference:
+            continue
+        if run.fallbacks:
+            found.append(f"{run.policy}: float ops left the device: {run.fallbacks}")
+        if run.policy == "float32" and loss_difference(run, reference) > LOSS_TOLERANCE:
+            found.append(f"{run.policy}: the loss is not within {LOSS_TOLERANCE} of the CPU's")
+        if not np.all(np.isfinite(run.losses)):
+            found.append(f"{run.policy}: the loss is not finite")
+        if abs(run.score - reference.score) > SCORE_TOLERANCE[run.policy]:
+            found.append(
+                f"{run.policy}: the test score is not within {SCORE_TOLERANCE[run.policy]}"
+            )
+    return found
 
 
 def main(_) -> int:
-    found = metal.devices()
-    if not found:
+    for given, known in (({FLAGS.model}, DEMOS), (set(FLAGS.policies), POLICIES)):
+        if unknown := given - set(known):
+            print(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+            return 2
+    devices = metal.devices()
+    if not devices:
         print(f"No Metal device: {metal.status()['reason']}")
         return 1
     data = digits()
-    metal.reset_stats()
-    gpu_losses, gpu_accuracy, gpu_speed = train(found[0].name, data)
-    stats, fallbacks = metal.stats(), _runtime.call("fallbacks")
-    cpu_losses, cpu_accuracy, cpu_speed = train("/CPU:0", data)
-    n = min(COMPARED_STEPS, len(cpu_losses))
-    gpu, cpu = np.array(gpu_losses[:n]), np.array(cpu_losses[:n])
-    difference = float(np.max(np.abs(gpu - cpu) / np.abs(cpu)))
+    runs = [train(devices[0].name, policy, data) for policy in FLAGS.policies]
+    reference = train(CPU, "float32", data)
+    runs.append(reference)
     picture = pathlib.Path(FLAGS.out) / "loss.png"
-    draw({found[0].name: gpu_losses, "/CPU:0": cpu_losses}, picture)
-    steps = len(gpu_losses)
-    # TensorFlow blocks on the stream once more after each copy, which no longer waits.
-    syncs = stats["sync_dtoh"] + stats["sync_op"]
-    report(
-        [
-            (
-                "device",
-                f"{found[0].description} (macOS {found[0].macos}"
-                f"{', simulated on the CPU' if found[0].simulated else ''})",
-            ),
-            ("variable mode", metal.variable_mode()["mode"]),
-            ("test accuracy", f"{gpu_accuracy:.4f} on the device, {cpu_accuracy:.4f} on the CPU"),
-            (f"loss of {n} steps", f"within {difference:.1e} relative of the CPU's"),
-            ("steps per second", f"{gpu_speed:.0f} on the device, {cpu_speed:.0f} on the CPU"),
-            ("ops on the device", f"{stats['ops']} ({stats['ops'] / steps:.1f} per step)"),
-            ("float ops that fell back", fallbacks or 0),
-            ("compiles", stats["compiles"]),
-            ("cache hits", stats["hits"]),
-            ("dispatches per step", f"{stats['encodes'] / steps:.1f}"),
-            ("host syncs per step", f"{syncs / steps:.1f}"),
-            ("picture", picture),
-        ]
+    draw(runs, picture)
+    simulated = ", simulated on the CPU" if devices[0].simulated else ""
+    print(
+        f"\n{devices[0].description}, macOS {devices[0].macos}{simulated}; "
+        f"variables: {metal.variable_mode()['mode']}"
     )
-    return int(difference > TOLERANCE or bool(fallbacks))
+    print(table(runs, reference))
+    print(f"  picture: {picture}")
+    failed = problems(runs, reference)
+    for problem in failed:
+        print(f"FAILED: {problem}")
+    return int(bool(failed))
 
 
 if __name__ == "__main__":
