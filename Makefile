@@ -29,7 +29,7 @@ PACKAGING_PYTHONS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help venv build test demo lint format docs docs-check cross-macos test-sanitize test-versions \
-	test-versions-smoke test-packaging shims bench clean FORCE
+	test-versions-smoke test-packaging bazel shims bench clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -98,6 +98,16 @@ test-versions-smoke: ## the same for a version with variable functions and one t
 
 test-packaging: $(READY) ## build the wheel, install it for each Python, uninstall it
 	PACKAGING_PYTHONS="$(PACKAGING_PYTHONS)" $(PY) -m pytest -q -m packaging tests $(ARGS)
+
+# The same library by the other build, and that it loads and serves.
+bazel: $(READY) ## build with Debian's Bazel (bazel-bootstrap), offline, and test what it made
+	@command -v bazel >/dev/null || { echo "error: no bazel; install it: apt-get install \
+	bazel-bootstrap"; exit 1; }
+	PYTHON_BIN_PATH=$(abspath $(PY)) bazel --batch build //:libtensorflow_metal_py.so
+	mkdir -p build-bazel/tree
+	cp -f build-bazel/bin/libtensorflow_metal_py.so build-bazel/tree/
+	$(PY) tools/build_shim.py --out build-bazel/tree/_shims
+	TFMETAL_BUILD=build-bazel/tree $(PY) -m pytest -q tests/test_loading.py tests/test_errors.py $(ARGS)
 
 shims: $(READY) ## the variable shims of all TensorFlow releases that need one
 	$(PY) tools/build_shim.py --all --out $(BUILD)/_shims
