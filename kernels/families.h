@@ -16,6 +16,7 @@ std::vector<OpRow> shape_ops();
 std::vector<OpRow> loss_ops();
 std::vector<OpRow> arg_ops();
 std::vector<OpRow> convolution_ops();
+std::vector<OpRow> normalization_ops();
 
 // kernels/native: our own shaders.
 std::vector<OpRow> arithmetic_ops();

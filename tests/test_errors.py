@@ -144,6 +144,19 @@ _BAD = {
         strides=[1, 2, 2, 1],
         padding="SAME",
     ),
+    "batch_norm_scale": lambda: R.FusedBatchNormV3(
+        x=f(2, 3, 3, 4), scale=f(3), offset=f(4), mean=f(0), variance=f(0)
+    ),
+    "batch_norm_mean": lambda: R.FusedBatchNormV3(
+        x=f(2, 3, 3, 4), scale=f(4), offset=f(4), mean=f(0), variance=f(0), is_training=False
+    ),
+    "batch_norm_rank": lambda: R.FusedBatchNormV3(
+        x=f(3, 4), scale=f(4), offset=f(4), mean=f(0), variance=f(0)
+    ),
+    "lrn_radius": lambda: R.LRN(input=f(1, 2, 2, 3), depth_radius=-1),
+    "lrn_shapes": lambda: R.LRNGrad(
+        input_grads=f(1, 2, 2, 3), input_image=f(1, 2, 1, 3), output_image=f(1, 2, 2, 3)
+    ),
     "batch_matmul": lambda: R.BatchMatMulV2(x=f(2, 3, 4), y=f(3, 4, 5)),
     "gather_axis": lambda: R.GatherV2(params=f(2, 3), indices=[0], axis=2),
     "gather_scalar": lambda: R.GatherV2(params=f(), indices=[0], axis=0),
