@@ -4,6 +4,7 @@
 // in float32; the order of summation is not specified, here it is fixed and independent of threads.
 #include <algorithm>
 
+#include "plugin/host/mps_graph/column_sums.h"
 #include "plugin/host/mps_graph/kernels.h"
 
 namespace host {
@@ -43,6 +44,12 @@ long offset_of(const std::vector<Layout::Loop>& loops, long index) {
     offset += index % loops[i].extent * loops[i].stride;
   }
   return offset;
+}
+
+// Rows are reduced, the columns of a dense matrix are kept.
+bool is_matrix(const Layout& layout) {
+  return layout.kept.size() == 1 && layout.reduced.size() == 1 && layout.kept[0].stride == 1 &&
+         layout.reduced[0].stride == layout.kept[0].extent;
 }
 
 // ---- the reducers ----------------------------------------------------------------------------
@@ -272,7 +279,11 @@ void reduce(const View& in, const View& out, const std::vector<long>& axes, F fi
         else
           from_float(result, to[i]);
       };
-      if (layout.reduced.empty()) {
+      if (std::is_same_v<R, Sum> && std::is_same_v<A, float> && is_matrix(layout)) {
+        std::vector<float> sums(size_t(layout.outputs));
+        column_sums(in.as<S>(), in.type->dtype, layout.count, layout.outputs, nullptr, sums.data());
+        for (long i = 0; i < layout.outputs; ++i) store(i, A(sums[size_t(i)]));
+      } else if (layout.reduced.empty()) {
         for (long i = 0; i < in.count(); ++i) {
           if constexpr (std::is_same_v<A, S>)
             store(i, R::first(in.as<S>()[i]));
@@ -377,10 +388,38 @@ HOST_METHOD(MPSGraph, "meanOfTensor:axes:name:", [](Graph* self, id x, id axes, 
 
 // ---- variance --------------------------------------------------------------------------------
 
+void variance_of_runs(const float* x, const float* mean, float* out, const Layout& layout) {
+  const long run = layout.reduced.back().extent, runs = layout.count / run;
+  const std::vector<Layout::Loop> outer(layout.reduced.begin(), layout.reduced.end() - 1);
+  parallel(layout.outputs, std::max(1l, kGrain / layout.count), [&](long begin, long end) {
+    for (long o = begin; o < end; ++o) {
+      const float* from = x + offset_of(layout.kept, o);
+      float total = 0;
+      for (long i = 0; i < runs; ++i) {
+        for (long at = 0; at < run; at += kSegment) {
+          total += squared_distances(from + offset_of(outer, i) + at, std::min(kSegment, run - at),
+                                     mean[o]);
+        }
+      }
+      out[o] = canonical(total / float(layout.count));
+    }
+  });
+}
+
 // Population variance: mean of (x - mean)^2, with the mean in kept-dimensions shape. M
 // Integers: every step in the integer type.
 template <class T>
 void variance(const T* x, const T* mean, T* out, const Layout& layout) {
+  if constexpr (std::is_same_v<T, float>) {
+    if (is_matrix(layout)) {
+      column_sums(x, DataType::Float32, layout.count, layout.outputs, mean, out);
+      for (long o = 0; o < layout.outputs; ++o) out[o] = canonical(out[o] / float(layout.count));
+      return;
+    }
+    if (!layout.reduced.empty() && layout.reduced.back().stride == 1) {
+      return variance_of_runs(x, mean, out, layout);
+    }
+  }
   parallel(layout.outputs, std::max(1l, kGrain / layout.count), [&](long begin, long end) {
     for (long o = begin; o < end; ++o) {
       const long at = offset_of(layout.kept, o);
