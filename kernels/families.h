@@ -13,6 +13,7 @@ std::vector<OpRow> elementwise_ops();
 std::vector<OpRow> reduction_ops();
 std::vector<OpRow> matmul_ops();
 std::vector<OpRow> shape_ops();
+std::vector<OpRow> einsum_ops();
 std::vector<OpRow> loss_ops();
 std::vector<OpRow> arg_ops();
 std::vector<OpRow> convolution_ops();

@@ -58,6 +58,8 @@ struct OpRow {
   bool elementwise = false;
   // Compute in float32 when the inputs are float16 or bfloat16 (sums, composed formulas).
   bool widen = false;
+  // Complex operands of the graph are float32 with a last axis of 2 (lowering/complex_pairs.h).
+  bool pairs = false;
   // The lowering copes with null inputs (of no elements) itself.
   bool takes_empty = false;
   // The value of a non-empty output when an input has no elements (a sum over nothing).

@@ -29,13 +29,23 @@ void check_limits(const Node& node, const TensorInfo& tensor) {
   }
 }
 
-Tensors placeholders(GraphBuilder& g, const Node& node) {
+// How the graph of a row sees a tensor.
+TensorInfo as_operand(const OpRow& row, TensorInfo tensor) {
+  tensor.shape = graph_shape(tensor.shape);
+  if (row.pairs && tensor.dtype == TF_COMPLEX64) {
+    tensor.dtype = TF_FLOAT;
+    tensor.shape.push_back(2);
+  }
+  return tensor;
+}
+
+Tensors placeholders(GraphBuilder& g, const OpRow& row, const Node& node) {
   Tensors inputs(node.inputs.size());
   for (size_t i = 0; i < inputs.size(); ++i) {
-    const TensorInfo& tensor = node.in(i);
+    const TensorInfo tensor = as_operand(row, node.in(i));
     if (node.is_host[i] || tensor.count() == 0) continue;
     check_limits(node, tensor);
-    inputs[i] = g.placeholder(g.list(graph_shape(tensor.shape)), to_mps(tensor.dtype));
+    inputs[i] = g.placeholder(g.list(tensor.shape), to_mps(tensor.dtype));
   }
   return inputs;
 }
@@ -60,10 +70,11 @@ Tensors lower(GraphBuilder& g, const OpRow& row, const Node& node, const Tensors
   return results;
 }
 
-void check_result(const GraphBuilder& g, const Node& node, Tensor result, size_t i) {
+void check_result(const GraphBuilder& g, const OpRow& row, const Node& node, Tensor result,
+                  size_t i) {
   const Shape shape = g.shape_of(result);
-  if (element_count(shape) != node.out(i).count() ||
-      result.data_type() != to_mps(node.out(i).dtype)) {
+  const TensorInfo expected = as_operand(row, node.out(i));
+  if (element_count(shape) != expected.count() || result.data_type() != to_mps(expected.dtype)) {
     throw_internal(node.describe(), ": the graph gives ", to_string(shape), " for output ", i,
                    ", TensorFlow expects ", to_string(node.out(i)));
   }
@@ -73,7 +84,7 @@ GraphSegment compile(const OpRow& row, const Node& node) {
   const objc::Ref<mpsg::Graph> graph = mpsg::Graph::make();
   GraphBuilder g(graph);
   for (const TensorInfo& output : node.outputs) check_limits(node, output);
-  const Tensors inputs = placeholders(g, node);
+  const Tensors inputs = placeholders(g, row, node);
   Tensors results = lower(g, row, node, inputs);
   Tensors targets;
   for (size_t i = 0; i < results.size(); ++i) {
@@ -81,7 +92,7 @@ GraphSegment compile(const OpRow& row, const Node& node) {
       results[i] = Tensor();
       continue;
     }
-    check_result(g, node, results[i], i);
+    check_result(g, row, node, results[i], i);
     // A target that is a mere view of a feed may be left unwritten: give it a producer.
     results[i] = g.identity(results[i]);
     targets.push_back(results[i]);
