@@ -23,6 +23,7 @@ std::vector<OpRow> normalization_ops();
 std::vector<OpRow> arithmetic_ops();
 std::vector<OpRow> cast_ops();
 std::vector<OpRow> fill_ops();
+std::vector<OpRow> linalg_ops();
 std::vector<OpRow> pad_ops();
 std::vector<OpRow> slice_ops();
 std::vector<OpRow> pooling_ops();

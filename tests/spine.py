@@ -133,6 +133,17 @@ def _random(kind: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.n
     raise ValueError(f"unknown kind of values {kind!r}")
 
 
+def _matrices(kind: str, shape: tuple[int, ...], rng, is_complex: bool) -> np.ndarray:
+    """Well-conditioned square matrices: "definite" (Hermitian, positive) or "dominant"."""
+    values = rng.standard_normal(shape)
+    if is_complex:
+        values = values + 1j * rng.standard_normal(shape)
+    n = max(shape[-1], 1)
+    if kind == "definite":
+        return values @ np.conj(np.swapaxes(values, -1, -2)) / n + np.eye(shape[-1])
+    return values + np.eye(shape[-1]) * rng.choice([-2.0, 2.0], shape[-1]) * np.sqrt(n)
+
+
 def _integers(kind: str, shape: tuple[int, ...], dtype: np.dtype, rng) -> np.ndarray:
     info = np.iinfo(dtype)
     if kind.startswith("below:") or kind == "bool":
@@ -161,8 +172,13 @@ def make_values(spec: Any, dtype: str, rng: np.random.Generator, special: bool) 
         values = rng.integers(0, 2, spec.shape).astype(bool)
     elif tf.as_dtype(dtype).is_integer:
         values = _integers(spec.kind, spec.shape, np.dtype(np_dtype), rng)
+    elif spec.kind in ("definite", "dominant"):
+        values = _matrices(spec.kind, spec.shape, rng, tf.as_dtype(dtype).is_complex)
+        values = values.astype(np_dtype)
     else:
         values = np.asarray(_random(spec.kind, spec.shape, rng), np.float64)
+        if tf.as_dtype(dtype).is_complex:
+            values = values + 1j * _random(spec.kind, spec.shape, rng)
         if special and values.size:
             flat = values.reshape(-1)
             picks = rng.permutation(flat.size)[: max(1, flat.size // 2)]

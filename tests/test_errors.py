@@ -157,6 +157,17 @@ _BAD = {
     "lrn_shapes": lambda: R.LRNGrad(
         input_grads=f(1, 2, 2, 3), input_image=f(1, 2, 1, 3), output_image=f(1, 2, 2, 3)
     ),
+    "cholesky_shape": lambda: R.Cholesky(input=f(2, 3)),
+    "inverse_singular": lambda: R.MatrixInverse(input=f(2, 2)),
+    "lu_singular": lambda: R.Lu(input=f(2, 2)),
+    "solve_singular": lambda: R.MatrixSolve(matrix=f(2, 2), rhs=f(2, 1)),
+    "solve_shape": lambda: R.MatrixSolve(matrix=tf.eye(2), rhs=f(3, 1)),
+    "inverse_not_a_number": lambda: R.MatrixInverse(input=f(2, 2) * np.nan),
+    "eigenvalues_not_a_number": lambda: R.SelfAdjointEigV2(input=f(2, 2) * np.nan),
+    "triangular_batch": lambda: R.MatrixTriangularSolve(matrix=f(2, 3, 3), rhs=f(4, 3, 1)),
+    "eigenvalues_shape": lambda: R.SelfAdjointEigV2(input=f(2, 3)),
+    "einsum_inner": lambda: R.Einsum(inputs=[f(2, 3), f(4, 5)], equation="ab,bc->ac"),
+    "einsum_rank": lambda: R.Einsum(inputs=[f(2, 3)], equation="abc->a"),
     "batch_matmul": lambda: R.BatchMatMulV2(x=f(2, 3, 4), y=f(3, 4, 5)),
     "gather_axis": lambda: R.GatherV2(params=f(2, 3), indices=[0], axis=2),
     "gather_scalar": lambda: R.GatherV2(params=f(), indices=[0], axis=0),

@@ -24,17 +24,19 @@ struct Equation {
   Labels output;
 };
 
-// `rank` tells how many axes an ellipsis stands for.
-Labels parse_labels(const std::string& text, size_t rank) {
-  const auto letters = static_cast<size_t>(std::count_if(
-      text.begin(), text.end(), [](unsigned char c) { return std::isalpha(c) != 0; }));
+size_t count_letters(const std::string& text) {
+  return static_cast<size_t>(std::count_if(text.begin(), text.end(),
+                                           [](unsigned char c) { return std::isalpha(c) != 0; }));
+}
+
+// An ellipsis stands for `axes` axes.
+Labels parse_labels(const std::string& text, size_t axes) {
   Labels labels;
   for (size_t i = 0; i < text.size(); ++i) {
     if (std::isalpha(static_cast<unsigned char>(text[i]))) {
       labels.push_back(text[i]);
     } else if (text[i] == '.') {
-      for (size_t axis = rank - letters; axis > 0; --axis)
-        labels.push_back(-static_cast<int>(axis));
+      for (size_t axis = axes; axis > 0; --axis) labels.push_back(-static_cast<int>(axis));
       i += 2;
     }
   }
@@ -47,10 +49,19 @@ Equation parse(const Node& node) {
   Equation equation;
   for (size_t begin = 0, i = 0; i < node.inputs.size(); ++i) {
     const size_t end = std::min(text.find(',', begin), arrow);
-    equation.inputs.push_back(parse_labels(text.substr(begin, end - begin), node.in(i).rank()));
+    const std::string part = text.substr(begin, end - begin);
+    equation.inputs.push_back(parse_labels(part, node.in(i).rank() - count_letters(part)));
     begin = end + 1;
   }
-  equation.output = parse_labels(text.substr(arrow + 2), node.out().rank());
+  // TensorFlow drops labels of the output that no input has.
+  Labels known;
+  for (const Labels& labels : equation.inputs) {
+    known.insert(known.end(), labels.begin(), labels.end());
+  }
+  const int lowest = known.empty() ? 0 : *std::min_element(known.begin(), known.end());
+  equation.output =
+      parse_labels(text.substr(arrow + 2), lowest < 0 ? static_cast<size_t>(-lowest) : 0);
+  std::erase_if(equation.output, [&](Label label) { return !has(known, label); });
   return equation;
 }
 
