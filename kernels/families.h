@@ -17,6 +17,7 @@ std::vector<OpRow> einsum_ops();
 std::vector<OpRow> loss_ops();
 std::vector<OpRow> arg_ops();
 std::vector<OpRow> convolution_ops();
+std::vector<OpRow> activation_ops();
 std::vector<OpRow> normalization_ops();
 
 // kernels/native: our own shaders.
@@ -27,6 +28,7 @@ std::vector<OpRow> linalg_ops();
 std::vector<OpRow> pad_ops();
 std::vector<OpRow> slice_ops();
 std::vector<OpRow> pooling_ops();
+std::vector<OpRow> resize_ops();
 std::vector<OpRow> space_ops();
 std::vector<OpRow> special_ops();
 std::vector<OpRow> gather_ops();

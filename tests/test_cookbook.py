@@ -49,8 +49,8 @@ def test_steps(tmp_path):
         configure.append("-DCMAKE_CXX_COMPILER_LAUNCHER=ccache")
     run(*configure)
     run(str(bin_folder / "cmake"), "--build", "build", "-j2")
-    pytest_arguments = ["-q", "--case", "Softsign*", "-k", "value or special", "tests/test_ops.py"]
+    pytest_arguments = ["-q", "--case", "AdjustContrast*", "-k", "value", "tests/test_ops.py"]
     out = run(sys.executable, "-m", "pytest", *pytest_arguments,
               TF_PLUGGABLE_DEVICE_LIBRARY_PATH="", PYTHONPATH="")  # fmt: skip
-    # 5 shapes of 3 types by value and with special values.
-    assert "30 passed" in out
+    # 3 shapes of 2 types, by value.
+    assert "6 passed" in out

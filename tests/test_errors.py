@@ -168,6 +168,12 @@ _BAD = {
     "eigenvalues_shape": lambda: R.SelfAdjointEigV2(input=f(2, 3)),
     "einsum_inner": lambda: R.Einsum(inputs=[f(2, 3), f(4, 5)], equation="ab,bc->ac"),
     "einsum_rank": lambda: R.Einsum(inputs=[f(2, 3)], equation="abc->a"),
+    "resize_flags": lambda: R.ResizeBilinear(
+        images=f(1, 2, 2, 1), size=[2, 2], align_corners=True, half_pixel_centers=True
+    ),
+    "resize_zero": lambda: R.ResizeNearestNeighbor(images=f(1, 2, 2, 1), size=[0, 2]),
+    "resize_empty": lambda: R.ResizeBilinear(images=f(1, 0, 2, 1), size=[2, 2]),
+    "resize_gradient": lambda: R.ResizeNearestNeighborGrad(grads=f(1, 2, 2, 1), size=[0, 2]),
     "batch_matmul": lambda: R.BatchMatMulV2(x=f(2, 3, 4), y=f(3, 4, 5)),
     "gather_axis": lambda: R.GatherV2(params=f(2, 3), indices=[0], axis=2),
     "gather_scalar": lambda: R.GatherV2(params=f(), indices=[0], axis=0),

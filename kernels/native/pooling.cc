@@ -276,7 +276,7 @@ OpRow row(const char* op, Launch launch, void (*check)(const Node&)) {
           .launch = launch,
           .empty_value = 0,
           .check = check,
-          .precision = Precision::kInfer};
+          .precision = op[0] == 'A' ? Precision::kInfer : Precision::kClear};  // sums, or choices
 }
 
 // A row with sizes and strides as inputs.
