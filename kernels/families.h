@@ -34,6 +34,7 @@ std::vector<OpRow> special_ops();
 std::vector<OpRow> gather_ops();
 std::vector<OpRow> scatter_ops();
 std::vector<OpRow> where_ops();
+std::vector<OpRow> rnn_ops();
 std::vector<OpRow> variable_ops();
 std::vector<OpRow> variant_ops();
 std::vector<OpRow> random_ops();

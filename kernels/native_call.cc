@@ -71,6 +71,51 @@ void NativeCall::clear(BufferSlice to, size_t bytes) {
   dispatch("fill_1", static_cast<int64_t>(rest), {{to}, value(zero), value(rest)});
 }
 
+namespace {
+
+objc::Ref<mps::Matrix> matrix(const MatrixView& view) {
+  const auto unsigned_of = [](int64_t n) { return static_cast<NSUInteger>(n); };
+  const auto descriptor =
+      mps::MatrixDescriptor::make(unsigned_of(view.rows), unsigned_of(view.columns),
+                                  unsigned_of(view.stride) * sizeof(float), mps::DataType::Float32);
+  return mps::Matrix::make(view.data.buffer(), view.data.offset, descriptor);
+}
+
+}  // namespace
+
+void NativeCall::multiply(const MatrixProduct& p) {
+  const int64_t rows = p.result.rows, columns = p.result.columns;
+  const int64_t inner = p.transpose_left ? p.left.rows : p.left.columns;
+  if (rows == 0 || columns == 0) return;
+  if (inner == 0) {
+    if (p.result.stride == columns && !p.accumulate) {
+      return fill_zero(p.result.data, rows * columns);
+    }
+    for (int64_t row = 0; row < rows && !p.accumulate; ++row) {
+      const size_t at = static_cast<size_t>(row * p.result.stride) * sizeof(float);
+      fill_zero({p.result.data.block, p.result.data.offset + at}, columns);
+    }
+    return;
+  }
+  auto& kernel =
+      products_[{p.transpose_left, p.transpose_right, rows, columns, inner, p.accumulate}];
+  if (!kernel) {
+    kernel = mps::MatrixMultiplication::make(
+        device_.metal(), p.transpose_left, p.transpose_right, static_cast<NSUInteger>(rows),
+        static_cast<NSUInteger>(columns), static_cast<NSUInteger>(inner), 1, p.accumulate ? 1 : 0);
+    kernel.set_label(label_);
+  }
+  kernel.encode(to_, matrix(p.left), matrix(p.right), matrix(p.result));
+}
+
+void NativeCall::fill_zero(BufferSlice to, int64_t floats) {
+  if (floats == 0) return;
+  const mtl::BlitCommandEncoder encoder = to_.blit_encoder();
+  encoder.set_label(label_);
+  encoder.fill(to.buffer(), {to.offset, static_cast<NSUInteger>(floats) * sizeof(float)}, 0);
+  encoder.end_encoding();
+}
+
 std::string shader_name(const std::string& stem, TF_DataType dtype) {
   return stem + "_" + info(dtype).shader;
 }

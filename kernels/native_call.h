@@ -2,8 +2,10 @@
 #pragma once
 
 #include <cstring>
+#include <map>
 #include <span>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "kernels/node.h"
@@ -18,6 +20,19 @@ struct ShaderArgument {
   BufferSlice buffer;
   const void* bytes = nullptr;
   size_t length = 0;
+};
+
+// Rows of float32 in device memory, `stride` elements apart.
+struct MatrixView {
+  BufferSlice data;
+  int64_t rows, columns, stride;
+};
+
+// result = op(left) * op(right), or added to the result. Computed in float32.
+struct MatrixProduct {
+  MatrixView left, right, result;
+  bool transpose_left = false, transpose_right = false;
+  bool accumulate = false;
 };
 
 class NativeCall {
@@ -52,8 +67,14 @@ class NativeCall {
   static constexpr NSUInteger kWholeGroup = 1024;
   void copy(BufferSlice from, BufferSlice to, size_t bytes);
   void clear(BufferSlice to, size_t bytes);  // to zeros
+  // Encodes a product among the dispatches, as a kernel of Metal Performance Shaders: unlike an
+  // MPSGraph executable it takes any part of a buffer and costs little to launch, so that a loop
+  // over time steps can use it. Products over nothing are zero, products of no elements nothing.
+  void multiply(const MatrixProduct& product);
 
  private:
+  using ProductKey = std::tuple<bool, bool, int64_t, int64_t, int64_t, bool>;
+  std::map<ProductKey, objc::Ref<mps::MatrixMultiplication>> products_;
   Device& device_;
   mps::CommandBuffer to_;
   const Label& label_;

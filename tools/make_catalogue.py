@@ -32,7 +32,8 @@ _CLASSES = frozenset(
     MTLCompileOptions MTLComputeCommandEncoder MTLComputePipelineDescriptor MTLComputePipelineState
     MTLDevice MTLEvent MTLFence MTLFunction MTLFunctionConstantValues MTLHeap MTLHeapDescriptor
     MTLLibrary MTLResidencySet MTLResidencySetDescriptor MTLResource MTLSharedEvent
-    MTLSharedEventListener MPSTemporaryNDArray
+    MTLSharedEventListener MPSTemporaryNDArray MPSMatrix MPSMatrixDescriptor
+    MPSMatrixMultiplication
     """.split()
 )
 
@@ -52,6 +53,7 @@ _PARENTS = {
     "MPSGraphShapedType": ["MPSGraphType"],
     "MPSGraphVariableOp": ["MPSGraphOperation"],
     "MPSGraphObject": ["NSObject"],
+    "MPSMatrixMultiplication": ["MPSKernel"],
     "MPSNDArrayMultiaryBase": ["MPSKernel"],
     "MPSNDArrayMultiaryKernel": ["MPSNDArrayMultiaryBase"],
     "MPSNDArrayUnaryKernel": ["MPSNDArrayMultiaryBase"],

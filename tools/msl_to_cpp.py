@@ -149,7 +149,14 @@ def _argument(p: Parameter, substitute) -> str:
     return f"attribute<{element}>({_ATTRIBUTES[p.attribute]})"
 
 
-def _registration(host_name: str, function: Function, arguments: list[str], synchronises: bool):
+def _runner(function: Function, synchronising: set[str]) -> str:
+    """The function of plugin/host/msl/kernel.h that runs the threads of a group."""
+    if function.name in synchronising:
+        return "run_synchronized"
+    return "run_lanes" if re.search(r"\blane\(", function.body) else "run_independent"
+
+
+def _registration(host_name: str, function: Function, arguments: list[str], run: str):
     names = dict(zip(function.template, arguments, strict=True))
 
     def substitute(text: str) -> str:
@@ -164,7 +171,6 @@ def _registration(host_name: str, function: Function, arguments: list[str], sync
             element = p.element(substitute)
             shared = "true" if p.attribute == "threadgroup" else "false"
             rows.append(f"{{{p.index}, sizeof({element}), alignof({element}), {shared}}}")
-    run = "run_synchronized" if synchronises else "run_independent"
     return f"""
 static void thunk_{host_name}([[maybe_unused]] void* const* buffers,
                               [[maybe_unused]] const host::msl::Thread& t) {{
@@ -211,7 +217,9 @@ def convert(source: str, file_name: str) -> str:
         text,
     ]
     for host_name, function, arguments in jobs:
-        parts.append(_registration(host_name, function, arguments, function.name in synchronising))
+        parts.append(
+            _registration(host_name, function, arguments, _runner(function, synchronising))
+        )
     return "".join(parts) + "\n}  // namespace\n}  // namespace metal\n"
 
 

@@ -30,4 +30,25 @@ struct NDArray : Object {
   size_t row_bytes;         // from one row to the next
 };
 
+struct MatrixShape {
+  size_t rows, columns, row_bytes;
+  mps::DataType type;
+};
+
+struct MpsMatrixDescriptor : Object {
+  static constexpr const char* kClass = "MPSMatrixDescriptor";
+  explicit MpsMatrixDescriptor(const MatrixShape& s) : shape(s) {}
+  MatrixShape shape;
+};
+
+struct MpsMatrix : Object {
+  static constexpr const char* kClass = "MPSMatrix";
+  // Aborts when the rows, each of row_bytes, do not fit into the buffer.
+  MpsMatrix(Buffer* buffer, size_t offset, const MatrixShape& shape);  // retains buffer
+  ~MpsMatrix() override;
+  Buffer* buffer;
+  size_t offset;  // bytes
+  MatrixShape shape;
+};
+
 }  // namespace host

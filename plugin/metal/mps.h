@@ -68,4 +68,46 @@ struct NDArray : Object {
   }
 };
 
+struct MatrixDescriptor : Object {
+  using Object::Object;
+  // Autoreleased.
+  static MatrixDescriptor make(NSUInteger rows, NSUInteger columns, NSUInteger row_bytes,
+                               DataType type) {
+    return send<MatrixDescriptor>(objc_getClass("MPSMatrixDescriptor"),
+                                  OBJC_SEL("matrixDescriptorWithRows:columns:rowBytes:dataType:"),
+                                  rows, columns, row_bytes, type);
+  }
+};
+
+// Rows of a buffer, from `offset` bytes on.
+struct Matrix : Object {
+  using Object::Object;
+  static Ref<Matrix> make(mtl::Buffer buffer, NSUInteger offset, MatrixDescriptor descriptor) {
+    return Ref(send<Matrix>(send<id>(objc_getClass("MPSMatrix"), OBJC_SEL("alloc")),
+                            OBJC_SEL("initWithBuffer:offset:descriptor:"), buffer, offset,
+                            descriptor));
+  }
+};
+
+// result = alpha * op(left) * op(right) + beta * result.
+struct MatrixMultiplication : Object {
+  using Object::Object;
+  static Ref<MatrixMultiplication> make(mtl::Device device, bool transpose_left,
+                                        bool transpose_right, NSUInteger rows, NSUInteger columns,
+                                        NSUInteger inner, double alpha, double beta) {
+    return Ref(send<MatrixMultiplication>(
+        send<id>(objc_getClass("MPSMatrixMultiplication"), OBJC_SEL("alloc")),
+        OBJC_SEL("initWithDevice:transposeLeft:transposeRight:resultRows:resultColumns:"
+                 "interiorColumns:alpha:beta:"),
+        device, transpose_left, transpose_right, rows, columns, inner, alpha, beta));
+  }
+  void set_label(const std::string& label) const {
+    send<void>(raw(), OBJC_SEL("setLabel:"), String::make(label));
+  }
+  void encode(mtl::CommandBuffer to, Matrix left, Matrix right, Matrix result) const {
+    send<void>(raw(), OBJC_SEL("encodeToCommandBuffer:leftMatrix:rightMatrix:resultMatrix:"), to,
+               left, right, result);
+  }
+};
+
 }  // namespace mps

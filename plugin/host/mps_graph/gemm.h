@@ -12,8 +12,21 @@ struct Matrix {
   long row_stride, column_stride;
 };
 
-// c[m x n, rows packed, of type `result`] = a[m x k] * b[k x n]. Runs on several threads when it
-// pays. 16-bit operands are widened while they are packed; results are rounded once.
-void gemm(long m, long n, long k, const Matrix& a, const Matrix& b, char* c, DataType result);
+// Where a product goes.
+struct Target {
+  char* data;
+  DataType type;
+  long row_stride;          // elements
+  bool accumulate = false;  // add to what is there; Float32 only
+};
+
+// to[m x n] = a[m x k] * b[k x n]. Runs on several threads when it pays. 16-bit operands are
+// widened while they are packed; results are rounded once.
+void gemm(long m, long n, long k, const Matrix& a, const Matrix& b, const Target& to);
+// The same with the rows of the result packed.
+inline void gemm(long m, long n, long k, const Matrix& a, const Matrix& b, char* c,
+                 DataType result) {
+  gemm(m, n, k, a, b, {c, result, n});
+}
 
 }  // namespace host

@@ -7,6 +7,8 @@
 #include <string_view>
 #include <vector>
 
+#include "plugin/host/mps_graph/isa.h"
+
 namespace host::msl {
 
 constexpr unsigned kMaxBuffers = 31;            // arguments of a kernel
@@ -83,6 +85,35 @@ void run_independent(void* const* buffers, const Thread& first) {
       }
     }
   }
+}
+
+// Kernels that address memory with lane() (kernels/msl/lane.h): the threads along x run in vectors.
+// Threads of a grid promise each other nothing, so there is no dependence between them; the index
+// is an int because one that may wrap around would keep the compiler from vectorising.
+template <ThreadFunction F>
+void run_lanes(void* const* buffers, const Thread& first) {
+  host::isa::run(
+      [](void* const* arguments, const Thread* origin) {
+        const int x_begin = static_cast<int>(origin->position.x);
+        const int count = static_cast<int>(origin->group_size.x);
+        for (uint32_t z = 0; z < origin->group_size.z; ++z) {
+          for (uint32_t y = 0; y < origin->group_size.y; ++y) {
+            const uint32_t row = (z * origin->group_size.y + y) * origin->group_size.x;
+#if !defined(__clang__)
+#pragma GCC ivdep
+#endif
+            for (int x = 0; x < count; ++x) {
+              Thread t = *origin;
+              t.position_in_group = {static_cast<uint32_t>(x), y, z};
+              t.position = {static_cast<uint32_t>(x_begin + x), origin->position.y + y,
+                            origin->position.z + z};
+              t.index_in_group = row + static_cast<uint32_t>(x);
+              F(arguments, t);
+            }
+          }
+        }
+      },
+      buffers, &first);
 }
 
 // Kernels whose threads meet: every thread is a fiber.

@@ -1,0 +1,71 @@
+"""A training step of a recurrent layer: forward and backward pass of LSTM(256) and GRU(256).
+
+The sides are the Keras layer on the device, which becomes one CudnnRNNV3 op and its gradient, and
+the same layer on the CPU, a loop over time steps, in a tf.function and compiled by XLA.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from benchmarks import harness
+
+UNITS, LENGTH, BATCH, FEATURES = 256, 64, 32, 256
+AIM = 1.5  # times as fast as the faster of the two on the CPU
+
+
+def _step(layer, compile_it: bool):
+    variables = [v.value for v in layer.trainable_variables]
+
+    @tf.function(jit_compile=compile_it)
+    def step(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            loss = tf.reduce_sum(layer(x, training=True) ** 2)
+        return tape.gradient(loss, [x, *variables])
+
+    return step
+
+
+def _side(kind, device: str, compile_it: bool, **arguments):
+    with tf.device(device):
+        layer = kind(UNITS, **arguments)
+        x = tf.constant(tf.random.stateless_normal((BATCH, LENGTH, FEATURES), seed=(1, 2)))
+        layer.build(x.shape)
+        step = _step(layer, compile_it)
+
+    def run():
+        with tf.device(device):
+            for gradient in step(x):
+                gradient.numpy()  # waits
+
+    return run
+
+
+def rows() -> dict[str, dict[str, object]]:
+    import keras
+
+    from tensorflow_metal_py import _runtime
+
+    device = f"/{_runtime.call('loading')['type']}:0"
+    return {
+        f"{kind.__name__}({UNITS}), {LENGTH} steps, batch {BATCH}": {
+            "device": _side(kind, device, False),
+            "CPU": _side(kind, "/CPU:0", False, use_cudnn=False),
+            "XLA": _side(kind, "/CPU:0", True, use_cudnn=False),
+        }
+        for kind in (keras.layers.LSTM, keras.layers.GRU)
+    }
+
+
+def run() -> None:
+    print("Forward and backward pass of a Keras layer, float32:")
+    for label, sides in rows().items():
+        timings = harness.interleave(sides)
+        ratios = [
+            harness.print_row(
+                label, {"device": timings["device"], other: timings[other]}, 1e-3, "ms"
+            )
+            for other in ("CPU", "XLA")
+        ]
+        print(f"{'':<36} {min(ratios):.2f}x as fast as the better one (aim: {AIM}x)")
