@@ -88,12 +88,12 @@ void NativeCall::multiply(const MatrixProduct& p) {
   const int64_t inner = p.transpose_left ? p.left.rows : p.left.columns;
   if (rows == 0 || columns == 0) return;
   if (inner == 0) {
-    if (p.result.stride == columns && !p.accumulate) {
-      return fill_zero(p.result.data, rows * columns);
-    }
-    for (int64_t row = 0; row < rows && !p.accumulate; ++row) {
+    const bool packed = p.result.stride == columns;
+    const int64_t runs = packed ? 1 : rows, length = packed ? rows * columns : columns;
+    for (int64_t row = 0; row < runs && !p.accumulate; ++row) {
       const size_t at = static_cast<size_t>(row * p.result.stride) * sizeof(float);
-      fill_zero({p.result.data.block, p.result.data.offset + at}, columns);
+      clear({p.result.data.block, p.result.data.offset + at},
+            static_cast<size_t>(length) * sizeof(float));
     }
     return;
   }
@@ -106,14 +106,6 @@ void NativeCall::multiply(const MatrixProduct& p) {
     kernel.set_label(label_);
   }
   kernel.encode(to_, matrix(p.left), matrix(p.right), matrix(p.result));
-}
-
-void NativeCall::fill_zero(BufferSlice to, int64_t floats) {
-  if (floats == 0) return;
-  const mtl::BlitCommandEncoder encoder = to_.blit_encoder();
-  encoder.set_label(label_);
-  encoder.fill(to.buffer(), {to.offset, static_cast<NSUInteger>(floats) * sizeof(float)}, 0);
-  encoder.end_encoding();
 }
 
 std::string shader_name(const std::string& stem, TF_DataType dtype) {

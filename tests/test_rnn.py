@@ -3,7 +3,6 @@ the device against the same layers on the CPU."""
 
 import dataclasses
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf

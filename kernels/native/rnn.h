@@ -116,9 +116,9 @@ class RnnEncoder {
                    int64_t index, int64_t width);
   void load_flat(BufferSlice from, TF_DataType dtype, BufferSlice to, int64_t count);
   void store_flat(BufferSlice from, BufferSlice to, TF_DataType dtype, int64_t count);
-  void clear(BufferSlice floats, int64_t count) { native.fill_zero(floats, count); }
-  // Zeros of a type of 16 or 32 bits.
-  void clear(BufferSlice tensor, TF_DataType dtype, int64_t count);
+  void clear(BufferSlice to, TF_DataType dtype, int64_t count) {
+    if (count > 0) native.clear(to, static_cast<size_t>(count) * size_of(dtype));
+  }
   // Multiplies the input of `layer` by the mask of this execution.
   void drop(BufferSlice from, BufferSlice to, int64_t layer);
 

@@ -51,7 +51,7 @@ class Backward : public RnnEncoder {
     }
     load_states(o_.h, o_.dtype, o_.h0, run.output);
     load_states(o_.doutput_h, o_.dtype, o_.dhn, run.output);
-    clear(o_.dh0, run.cells() * run.batch * run.output);
+    clear(o_.dh0, TF_FLOAT, run.cells() * run.batch * run.output);
     if (run.cell != kRnnLstm) return;
     load_states(o_.c, o_.dtype, o_.c0, run.units);
     load_states(o_.doutput_c, o_.dtype, o_.dc0, run.units);
@@ -82,7 +82,7 @@ class Backward : public RnnEncoder {
     dispatch(
         "rnn_add", run.output, run.batch, 1,
         {{floats_from(o_.dhn, index * run.batch * run.output)}, {last.data}, NativeCall::value(a)});
-    clear(o_.dbias, run.batch * run.saved() * run.units);
+    clear(o_.dbias, TF_FLOAT, run.batch * run.saved() * run.units);
     for (int64_t step = run.steps - 1; step >= 0; --step) {
       encode_step(layer, direction, step, parameters, dy);
     }
@@ -185,7 +185,7 @@ class Backward : public RnnEncoder {
   }
 
   void sum_bias(int64_t column, BufferSlice to, int64_t count) {
-    if (run.batch == 0) return clear(to, count);
+    if (run.batch == 0) return clear(to, TF_FLOAT, count);
     const RnnBiasArguments a{static_cast<unsigned>(run.batch),
                              static_cast<unsigned>(run.saved() * run.units)};
     dispatch("rnn_bias", count, 1, 1,

@@ -267,10 +267,6 @@ void RnnEncoder::store_flat(BufferSlice from, BufferSlice to, TF_DataType dtype,
   transfer(store_shader(dtype), from, to, count, 1, 1, {}, false);
 }
 
-void RnnEncoder::clear(BufferSlice tensor, TF_DataType dtype, int64_t count) {
-  dispatch(shader_name("fill_value", dtype), count, 1, 1, {{tensor}, NativeCall::value(0.0f)});
-}
-
 void RnnEncoder::drop(BufferSlice from, BufferSlice to, int64_t layer) {
   const double kept = 1.0 - run.dropout;
   const double below = std::min(run.dropout * 0x1p32, 0x1p32 - 1);

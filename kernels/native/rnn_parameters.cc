@@ -1,7 +1,6 @@
 // The rows of recurrent layers, and their parameters: how many there are, and the conversions
 // between one buffer of all and the canonical form, a matrix or vector per gate.
 #include "kernels/families.h"
-#include "kernels/msl/arguments.h"
 #include "kernels/native/rnn.h"
 #include "plugin/error.h"
 
@@ -36,25 +35,20 @@ struct Piece {
   BufferSlice tensor;
 };
 
-// Blits move multiples of four bytes only.
 void move(KernelCall& call, const Node& node, TF_DataType dtype, BufferSlice all,
           const std::vector<Piece>& pieces, bool gather) {
-  std::vector<BufferSlice> uses;
-  if (all.block) uses.push_back(all);
+  if (!all.block) return;
+  std::vector<BufferSlice> uses = {all};
   for (const Piece& piece : pieces) {
     if (piece.tensor.block) uses.push_back(piece.tensor);
   }
-  if (!all.block) return;
-  const std::string shader = dtype == TF_FLOAT ? "strided_copy_uint" : "strided_copy_ushort";
   call.encode(node, uses, {}, 0, [&](NativeCall& native) {
     for (const auto& [region, tensor] : pieces) {
       if (region.size() == 0) continue;
       BufferSlice part = all;
       part.offset += static_cast<size_t>(region.offset) * size_of(dtype);
-      StridedCopyArguments a = {};
-      a.rank = 1, a.strides[0] = 1, a.extents[0] = static_cast<unsigned>(region.size());
-      native.dispatch(shader, region.size(),
-                      {{gather ? tensor : part}, {gather ? part : tensor}, NativeCall::value(a)});
+      native.copy(gather ? tensor : part, gather ? part : tensor,
+                  static_cast<size_t>(region.size()) * size_of(dtype));
     }
   });
 }
