@@ -103,7 +103,7 @@ void NativeCall::multiply(const MatrixProduct& p) {
     kernel = mps::MatrixMultiplication::make(
         device_.metal(), p.transpose_left, p.transpose_right, static_cast<NSUInteger>(rows),
         static_cast<NSUInteger>(columns), static_cast<NSUInteger>(inner), 1, p.accumulate ? 1 : 0);
-    kernel.set_label(label_);
+    kernel.set_label(label_.string());
   }
   kernel.encode(to_, matrix(p.left), matrix(p.right), matrix(p.result));
 }

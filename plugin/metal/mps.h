@@ -101,9 +101,7 @@ struct MatrixMultiplication : Object {
                  "interiorColumns:alpha:beta:"),
         device, transpose_left, transpose_right, rows, columns, inner, alpha, beta));
   }
-  void set_label(const std::string& label) const {
-    send<void>(raw(), OBJC_SEL("setLabel:"), String::make(label));
-  }
+  void set_label(String label) const { send<void>(raw(), OBJC_SEL("setLabel:"), label); }
   void encode(mtl::CommandBuffer to, Matrix left, Matrix right, Matrix result) const {
     send<void>(raw(), OBJC_SEL("encodeToCommandBuffer:leftMatrix:rightMatrix:resultMatrix:"), to,
                left, right, result);
