@@ -33,6 +33,7 @@ std::vector<OpRow> space_ops();
 std::vector<OpRow> special_ops();
 std::vector<OpRow> gather_ops();
 std::vector<OpRow> scatter_ops();
+std::vector<OpRow> segment_ops();
 std::vector<OpRow> where_ops();
 std::vector<OpRow> rnn_ops();
 std::vector<OpRow> variable_ops();

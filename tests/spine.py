@@ -130,6 +130,10 @@ def _random(kind: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.n
         return values / values.sum(-1, keepdims=True)
     if kind.startswith("below:"):  # indices
         return rng.integers(0, int(kind.removeprefix("below:")), shape)
+    if kind.startswith("signed:"):  # indices, some of them below zero
+        return rng.integers(-2, int(kind.removeprefix("signed:")), shape)
+    if kind.startswith("sorted:"):  # segments
+        return np.sort(rng.integers(0, int(kind.removeprefix("sorted:")), shape))
     raise ValueError(f"unknown kind of values {kind!r}")
 
 
@@ -146,7 +150,7 @@ def _matrices(kind: str, shape: tuple[int, ...], rng, is_complex: bool) -> np.nd
 
 def _integers(kind: str, shape: tuple[int, ...], dtype: np.dtype, rng) -> np.ndarray:
     info = np.iinfo(dtype)
-    if kind.startswith("below:") or kind == "bool":
+    if kind.startswith(("below:", "signed:", "sorted:")) or kind == "bool":
         return _random(kind, shape, rng).astype(dtype)
     if kind == "zeros":
         return (rng.integers(0, 2, shape) * rng.integers(1, 100, shape)).astype(dtype)

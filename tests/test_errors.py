@@ -185,6 +185,16 @@ _BAD = {
         indices=tf.zeros([2, 0], tf.int32), updates=f(2, 4), shape=[4]
     ),
     "tensor_scatter_depth": lambda: R.TensorScatterAdd(tensor=f(2), indices=[[0, 0]], updates=f(1)),
+    "segment_unsorted": lambda: R.SegmentSum(data=f(3), segment_ids=[1, 0, 2]),
+    "segment_negative": lambda: R.SegmentMax(data=f(2), segment_ids=[-1, 0]),
+    "segment_length": lambda: R.SegmentSum(data=f(3), segment_ids=[0, 1]),
+    "sparse_segment_length": lambda: R.SparseSegmentSum(data=f(3), indices=[0, 1], segment_ids=[0]),
+    "unsorted_segment_prefix": lambda: R.UnsortedSegmentSum(
+        data=f(3), segment_ids=[0, 1], num_segments=2
+    ),
+    "unsorted_segment_count": lambda: R.UnsortedSegmentSum(
+        data=f(2), segment_ids=[0, 1], num_segments=-1
+    ),
 }
 
 

@@ -91,5 +91,81 @@ def _scatters() -> list[Case]:
     return result
 
 
+_SEGMENTS = [
+    ((5, 3), 4, "int32"),
+    ((40,), 9, "int64"),
+    ((1500, 2), 3, "int32"),
+    ((700, 40), 900, "int64"),
+    ((3, 2, 2), 1, "int32"),
+    ((0, 3), 4, "int32"),
+    ((4, 0), 4, "int32"),
+]
+
+
+def _segments() -> list[Case]:
+    result = []
+    for shape, n, index in _SEGMENTS:
+        scale = max(1.0, 2 * (shape[0] / n) ** 0.5)
+        for name in ("Sum", "Mean", "Prod", "Min", "Max"):
+            kind = "positive" if name == "Prod" and shape[0] < 1000 else "normal"
+            ids = Tensor(shape[:1], f"sorted:{n}", index)
+            args = {"data": Tensor(shape, kind), "segment_ids": ids}
+            grad = ("data",) if name in ("Sum", "Mean") and all(shape) else ()
+            how = {"scale": 4 * scale, "grad": grad, "exact": name in ("Min", "Max")}
+            if name != "Prod" or shape[0] < 1000:
+                result += expand(Case(f"Segment{name}", args, **how))
+            if name == "Mean":
+                continue
+            ids = Tensor(shape[:1], f"signed:{n}", index)
+            args = {**args, "segment_ids": ids, "num_segments": Host(n)}
+            if name != "Prod" or shape[0] < 1000:
+                result += expand(Case(f"UnsortedSegment{name}", args, **how))
+    args = {
+        "data": Tensor((4, 5, 3)),
+        "segment_ids": Tensor((4, 5), "signed:6", "int32"),
+        "num_segments": Host(6, "int64"),
+    }
+    for name in ("Sum", "Prod", "Min", "Max"):
+        exact = name in ("Min", "Max")
+        result += expand(Case(f"UnsortedSegment{name}", args, scale=4, exact=exact))
+        scalar = {"data": Tensor(()), "segment_ids": Tensor((), "below:2", "int64")}
+        result += expand(
+            Case(f"UnsortedSegment{name}", {**scalar, "num_segments": Host(2)}, exact=exact)
+        )
+        none = {**args, "num_segments": Host(0), "segment_ids": Tensor((0, 5), dtype="int32")}
+        none["data"] = Tensor((0, 5, 3))
+        result += expand(Case(f"UnsortedSegment{name}", none, exact=exact))
+    return result
+
+
+def _sparse_segments() -> list[Case]:
+    result = []
+    for shape, count, n, index, segment in [
+        ((5, 3), 7, 4, "int32", "int64"),
+        ((40,), 90, 9, "int64", "int32"),
+        ((30, 20), 1100, 6, "int32", "int32"),
+        ((30, 2), 600, 500, "int64", "int64"),
+        ((5, 3), 0, 4, "int32", "int32"),
+    ]:
+        indices = Tensor((count,), f"below:{shape[0]}", index)
+        ids = Tensor((count,), f"sorted:{n}", segment)
+        args = {"data": Tensor(shape), "indices": indices, "segment_ids": ids}
+        scale = 4 * max(1.0, (count / min(n, shape[0])) ** 0.5)
+        rows = (n, *shape[1:])
+        for name in ("Sum", "Mean", "SqrtN"):
+            op = f"SparseSegment{name}"
+            grad = ("data",) if count else ()
+            result += expand(Case(op, args, scale=scale, grad=grad))
+            counted = {**args, "num_segments": Host(n + 2)}
+            result += expand(Case(f"{op}WithNumSegments", counted, scale=scale))
+            backward = {"grad": Tensor(rows), "indices": indices, "segment_ids": ids}
+            dim = {"output_dim0": Host(shape[0])}
+            if count:  # else the CPU kernel leaves its output as it found the memory
+                result += expand(Case(f"{op}Grad", {**backward, **dim}, scale=scale))
+            dim = {"dense_output_dim0": Host(shape[0])}
+            result += expand(Case(f"{op}GradV2", {**backward, **dim}, scale=scale))
+    return result
+
+
 def cases() -> list[Case]:
-    return _gathers() + _scatters()
+    return _gathers() + _scatters() + _segments() + _sparse_segments()
