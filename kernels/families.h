@@ -26,6 +26,7 @@ std::vector<OpRow> cast_ops();
 std::vector<OpRow> fill_ops();
 std::vector<OpRow> linalg_ops();
 std::vector<OpRow> pad_ops();
+std::vector<OpRow> integer_ops();
 std::vector<OpRow> slice_ops();
 std::vector<OpRow> pooling_ops();
 std::vector<OpRow> resize_ops();

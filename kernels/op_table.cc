@@ -19,7 +19,7 @@ const std::vector<OpRow>& op_table() {
           normalization_ops(), pooling_ops(),    convolution_ops(), pad_ops(),
           space_ops(),         special_ops(),    random_ops(),      stateful_random_ops(),
           gather_ops(),        scatter_ops(),    einsum_ops(),      linalg_ops(),
-          rnn_ops(),           segment_ops()}) {
+          rnn_ops(),           segment_ops(),    integer_ops()}) {
       rows->insert(rows->end(), family.begin(), family.end());
     }
     return rows;

@@ -156,7 +156,8 @@ def _integers(kind: str, shape: tuple[int, ...], dtype: np.dtype, rng) -> np.nda
         return (rng.integers(0, 2, shape) * rng.integers(1, 100, shape)).astype(dtype)
     values = rng.integers(info.min, info.max, shape, dtype=dtype, endpoint=True)
     small = rng.integers(0 if info.min == 0 else -20, 20, shape).astype(dtype)
-    return np.where(rng.integers(0, 2, shape) == 1, values, small).astype(dtype)
+    values = np.where(rng.integers(0, 2, shape) == 1, values, small).astype(dtype)
+    return np.where(values == 0, 1, values).astype(dtype) if kind == "nonzero" else values
 
 
 _SPECIAL = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0]
@@ -343,13 +344,19 @@ def registered() -> dict[str, list[dict[str, list[str]]]]:
     return rows
 
 
-def expand(case: Case, attr: str = "T") -> list[Case]:
-    """The case for every element type that any row of the op registers for `attr`."""
+INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+
+
+def expand(case: Case, attr: str = "T", only: tuple[str, ...] = ()) -> list[Case]:
+    """The case for every element type that any row of the op registers for `attr`.
+
+    With `only`, for those of them that it names.
+    """
     dtypes = list(
         dict.fromkeys(itertools.chain.from_iterable(r.get(attr, []) for r in registered()[case.op]))
     )
     return [
         dataclasses.replace(case, dtype=d, grad=case.grad if d in FLOATS else ())
         for d in dtypes
-        if d != "variant"  # tests/test_variables.py
+        if d != "variant" and (not only or d in only)  # variants: tests/test_variables.py
     ]

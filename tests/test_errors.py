@@ -263,6 +263,17 @@ def test_indices_out_of_range_are_as_on_gpus():
         assert added.numpy().tolist() == [1, 2, 1]
 
 
+@pytest.mark.parametrize("dtype", ["int8", "int64", "uint16", "uint64"])
+def test_integer_division_by_zero_is_zero(dtype):
+    """A GPU cannot raise the CPU's error; TensorFlow's kernels for GPUs do not, either."""
+    with tf.device(f"/{spine.device_type()}:0"):
+        x = tf.constant([7, 9], dtype)
+        y = tf.constant([0, 2], dtype)
+        for op in (R.FloorDiv, R.TruncateDiv, R.Div):
+            assert op(x=x, y=y).numpy().tolist() == [0, 4]
+        assert R.FloorMod(x=x, y=y).numpy().tolist() == [0, 1]
+
+
 @pytest.mark.parametrize("n", [65_535, 65_536, 65_537])
 def test_dimensions_around_65536(n):
     x = np.arange(2 * n, dtype=np.float32).reshape(2, n) / n

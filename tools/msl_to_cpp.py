@@ -183,7 +183,7 @@ static const host::msl::KernelRegistration registration_{host_name}(
 
 # Either `kernel void f<float>(device float*, ...);` or `kernel decltype(f<float>) f<float>;`.
 _INSTANTIATION = re.compile(
-    r'template\s*\[\[\s*host_name\("(\w+)"\)\s*\]\]\s*(?:\[\[kernel\]\]|kernel)\s+'
+    r'template\s*\[\[\s*host_name\(\s*"(\w+)"\s*\)\s*\]\]\s*(?:\[\[kernel\]\]|kernel)\s+'
     r"(?:void|decltype\([^;()]*\))\s+(\w+)\s*<([^;]*?)>\s*(?:\([^;]*?\))?\s*;",
     re.S,
 )

@@ -2,6 +2,7 @@
 #include <functional>
 
 #include "kernels/families.h"
+#include "kernels/lowering/axes.h"
 #include "plugin/error.h"
 
 namespace tfmetal {
@@ -20,7 +21,9 @@ Tensors arg_extreme(GraphBuilder& g, const Node& node, Inputs in) {
   return {g.reshape(g.cast(found, node.out().dtype), shape.empty() ? Shape{1} : shape)};
 }
 
-void check_not_empty(const Node& node) {
+}  // namespace
+
+void check_arg_axis(const Node& node) {
   if (node.in(0).rank() == 0) return;
   const int64_t axis = canonical_axis(node.host_int(1), node.in(0).rank(), node.op().c_str());
   if (node.in(0).shape[static_cast<size_t>(axis)] == 0) {
@@ -29,12 +32,14 @@ void check_not_empty(const Node& node) {
   }
 }
 
+namespace {
+
 OpRow row(const char* op, Lower lower) {
   return {.op = op,
           .types = {{"T", kFloats}, {"output_type", kIndex}},
           .host = {{"dimension", HostUse::kKey}},
           .lower = lower,
-          .check = check_not_empty};
+          .check = check_arg_axis};
 }
 
 }  // namespace

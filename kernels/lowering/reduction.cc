@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "kernels/families.h"
+#include "kernels/lowering/axes.h"
 #include "plugin/error.h"
 
 namespace tfmetal {
@@ -18,7 +19,9 @@ std::vector<int64_t> reduced_axes(const Node& node) {
   return axes;
 }
 
-void check_axes(const Node& node) {
+}  // namespace
+
+void check_reduction_axes(const Node& node) {
   std::vector<int64_t> axes = reduced_axes(node);
   std::sort(axes.begin(), axes.end());
   const auto twice = std::adjacent_find(axes.begin(), axes.end());
@@ -28,6 +31,8 @@ void check_axes(const Node& node) {
         ": Invalid reduction arguments: Axes contains duplicate dimension: ", *twice);
   }
 }
+
+namespace {
 
 // The input with neighbouring axes merged that are both reduced or both kept.
 struct Merged {
@@ -102,7 +107,7 @@ OpRow row(const char* op, Lower lower, Precision precision, double empty,
           .lower = lower,
           .widen = true,
           .empty_value = empty,
-          .check = check_axes,
+          .check = check_reduction_axes,
           .precision = precision};
 }
 

@@ -2,24 +2,8 @@
 // the floating point ops that must be able to work in place.
 #include <metal_stdlib>
 
-#include "kernels/msl/arguments.h"
+#include "kernels/msl/broadcast.h"
 using namespace metal;
-
-struct Operands {
-  uint a, b;
-};
-
-inline Operands locate(uint i, constant BroadcastArguments& s) {
-  Operands at = {0, 0};
-  for (uint axis = s.rank; axis > 0; --axis) {
-    const uint k = axis - 1;
-    const uint index = i % s.extents[k];
-    i /= s.extents[k];
-    at.a += index * s.a_strides[k];
-    at.b += index * s.b_strides[k];
-  }
-  return at;
-}
 
 // Integers wrap around: computed modulo 2^64, then cut to their width.
 template <typename T>
