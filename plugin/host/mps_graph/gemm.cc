@@ -10,6 +10,7 @@
 #include "plugin/host/mps_graph/graph.h"
 #include "plugin/host/mps_graph/isa.h"
 #include "plugin/host/mps_graph/kernels.h"
+#include "plugin/host/parallel.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -296,9 +297,11 @@ void gemm(long m, long n, long k, const Matrix& a, const Matrix& b, const Target
   float* sums = in_place ? reinterpret_cast<float*>(to.data) : wide.get(m * n);
   const long stride = in_place ? to.row_stride : n;
   const bool direct = suits_direct(m, k, a, b);
-  // Parts below this many multiplications are not worth a thread.
-  constexpr long kPartWork = 1 << 19;
-  const long parts = std::clamp(m * n * k / kPartWork, 1l, direct ? 4l : 16l);
+  // Parts below this many multiplications are not worth a thread. Each packs the operand that is
+  // not cut for itself, so there are no more than balance the threads.
+  constexpr long kPartWork = 1 << 19, kPartsPerThread = 2;
+  const long most = kPartsPerThread * long(parallelism());
+  const long parts = std::clamp(m * n * k / kPartWork, 1l, most);
   const Tile& tile = direct ? direct_tile() : best_tile();
   // Cut along the longer side, in multiples of the tile.
   const bool cut_rows = m >= n && !direct;
