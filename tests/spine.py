@@ -113,6 +113,13 @@ def _random(kind: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.n
         return rng.uniform(0.1, 4.0, shape)
     if kind == "unit":
         return rng.uniform(-0.95, 0.95, shape)
+    if kind == "box":  # two corners each, some of them outside of the unit square
+        corner = rng.uniform(-0.1, 0.8, (*shape[:-1], 2))
+        return np.concatenate([corner, corner + rng.uniform(0.05, 0.4, corner.shape)], -1)
+    if kind == "transform":  # near the identity
+        return np.array([1, 0, 0, 0, 1, 0, 0, 0]) + rng.uniform(-0.3, 0.3, shape) * np.array(
+            [1, 1, 8, 1, 1, 8, 0.05, 0.05]
+        )
     if kind == "above_one":
         return rng.uniform(1.05, 8.0, shape)
     if kind == "wide":

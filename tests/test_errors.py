@@ -174,6 +174,37 @@ _BAD = {
     "resize_zero": lambda: R.ResizeNearestNeighbor(images=f(1, 2, 2, 1), size=[0, 2]),
     "resize_empty": lambda: R.ResizeBilinear(images=f(1, 0, 2, 1), size=[2, 2]),
     "resize_gradient": lambda: R.ResizeNearestNeighborGrad(grads=f(1, 2, 2, 1), size=[0, 2]),
+    "crop_owner": lambda: R.CropAndResize(
+        image=f(1, 4, 4, 1), boxes=f(1, 4), box_ind=[1], crop_size=[2, 2]
+    ),
+    "crop_boxes": lambda: R.CropAndResize(
+        image=f(1, 4, 4, 1), boxes=f(1, 3), box_ind=[0], crop_size=[2, 2]
+    ),
+    "suppression_threshold": lambda: R.NonMaxSuppressionV3(
+        boxes=f(2, 4), scores=f(2), max_output_size=2, iou_threshold=1.5, score_threshold=0.0
+    ),
+    "suppression_scores": lambda: R.NonMaxSuppressionV3(
+        boxes=f(2, 4), scores=f(3), max_output_size=2, iou_threshold=0.5, score_threshold=0.0
+    ),
+    "combined_boxes": lambda: R.CombinedNonMaxSuppression(
+        boxes=f(1, 2, 3, 4),
+        scores=f(1, 2, 2),
+        max_output_size_per_class=2,
+        max_total_size=2,
+        iou_threshold=0.5,
+        score_threshold=0.0,
+    ),
+    "transform_count": lambda: R.ImageProjectiveTransformV3(
+        images=f(3, 2, 2, 1),
+        transforms=f(2, 8),
+        output_shape=[2, 2],
+        fill_value=0.0,
+        interpolation="BILINEAR",
+    ),
+    "rfft_short": lambda: R.RFFT(input=f(2, 4), fft_length=[8]),
+    "rfft_scalar": lambda: R.RFFT(input=f(), fft_length=[8]),
+    "irfft2d_length": lambda: R.IRFFT2D(input=tf.complex(f(4, 4), f(4, 4)), fft_length=[4]),
+    "fft2d_rank": lambda: R.FFT2D(input=tf.complex(f(4), f(4))),
     "batch_matmul": lambda: R.BatchMatMulV2(x=f(2, 3, 4), y=f(3, 4, 5)),
     "gather_axis": lambda: R.GatherV2(params=f(2, 3), indices=[0], axis=2),
     "gather_scalar": lambda: R.GatherV2(params=f(), indices=[0], axis=0),

@@ -3,35 +3,18 @@
 #include <algorithm>
 
 #include "kernels/families.h"
-#include "kernels/kernel.h"
 #include "kernels/msl/linalg_arguments.h"
 #include "kernels/native/elements.h"
-#include "kernels/shape_oracle.h"
+#include "kernels/native/node_call.h"
 #include "plugin/error.h"
 
 namespace tfmetal {
 
 namespace {
 
-// A call on batches of matrices: shapes known, outputs and scratch allocated on demand.
-struct Linalg {
-  KernelCall& call;
-  Node node;
-  std::vector<BufferSlice> in, out;
-
-  explicit Linalg(KernelCall& c) : call(c) {
-    node.def = call.kernel().shared_def();
-    for (size_t i = 0; i < call.num_inputs(); ++i) {
-      node.inputs.push_back(call.input_info(i));
-      node.is_host.push_back(false);
-      node.host.emplace_back();
-      in.push_back(call.input_slice(i));
-    }
-    infer_outputs(&node);
-    for (size_t i = 0; i < node.outputs.size(); ++i) {
-      out.push_back(call.allocate_output(i, node.out(i)));
-    }
-  }
+// A call on batches of matrices.
+struct Linalg : NodeCall {
+  explicit Linalg(KernelCall& c) : NodeCall(c) { allocate(); }
 
   int64_t rows() const { return node.in(0).shape[node.in(0).rank() - 2]; }
   int64_t columns() const { return node.in(0).shape.back(); }
@@ -42,49 +25,22 @@ struct Linalg {
   }
   bool attr(const char* name) const { return node.def->attr_bool(name, false); }
   TF_DataType dtype() const { return node.in(0).dtype; }
-
-  BufferSlice scratch(int64_t elements, TF_DataType type) const {
-    return call.allocate_temp({type, {std::max<int64_t>(elements, 1)}});
-  }
   BufferSlice status() const { return scratch(2 * batches(), TF_INT32); }
 
-  using Slices = std::vector<BufferSlice>;
-  // Inputs and outputs bind in this order, the arguments behind them.
-  template <class Arguments>
   void dispatch(const char* stem, int64_t threads, const Slices& inputs, const Slices& outputs,
-                const Arguments& a) const {
-    if (threads > 0) encode(stem, threads, false, inputs, outputs, a);
+                const LinalgArguments& a) const {
+    NodeCall::dispatch(shader_name(stem, dtype()), threads, inputs, outputs, a);
   }
-  template <class Arguments>
   void per_matrix(const char* stem, const Slices& inputs, const Slices& outputs,
-                  const Arguments& a) const {
-    if (batches() > 0) encode(stem, batches(), true, inputs, outputs, a);
-  }
-  void copy(BufferSlice from, BufferSlice to, size_t bytes) const {
-    if (bytes == 0) return;
-    call.encode(node, {from}, {to}, 2 * bytes,
-                [&](NativeCall& native) { native.copy(from, to, bytes); });
+                  const LinalgArguments& a) const {
+    NodeCall::dispatch(shader_name(stem, dtype()), batches() * LINALG_THREADS, inputs, outputs, a,
+                       LINALG_THREADS);
   }
   // Waits for the device; whether any matrix failed.
   bool any_failed(BufferSlice status) const {
     call.synchronize();
     const auto* s = reinterpret_cast<const LinalgStatus*>(status.contents());
     return std::any_of(s, s + batches(), [](const LinalgStatus& m) { return m.failed != 0; });
-  }
-
- private:
-  template <class Arguments>
-  void encode(const char* stem, int64_t count, bool groups, const Slices& inputs,
-              const Slices& outputs, const Arguments& a) const {
-    call.encode(node, inputs, outputs, node.in(0).bytes(), [&](NativeCall& native) {
-      std::vector<ShaderArgument> arguments;
-      for (BufferSlice slice : inputs) arguments.push_back({slice});
-      for (BufferSlice slice : outputs) arguments.push_back({slice});
-      arguments.push_back(NativeCall::value(a));
-      const std::string shader = shader_name(stem, dtype());
-      if (!groups) return native.dispatch(shader, count, arguments);
-      native.dispatch(shader, count * LINALG_THREADS, arguments, LINALG_THREADS);
-    });
   }
 };
 
