@@ -36,15 +36,11 @@ struct Flat {
   }
   Tensor images(GraphBuilder& g, Tensor x) const { return g.reshape(x, shape); }
   Tensor vector(GraphBuilder& g, Tensor v) const { return g.reshape(v, channel_shape); }
-  Tensor sum(GraphBuilder& g, Tensor x) const { return g.sum(x, g.list(reduced)); }
 };
 
 bool is_training(const Node& node) { return node.def->attr_bool("is_training", true); }
 
-Tensor reciprocal_deviation(GraphBuilder& g, const Node& node, Tensor variance) {
-  const double epsilon = node.def->attr_float("epsilon", 0.0001f);
-  return g.rsqrt(g.add(variance, g.constant(epsilon, variance)));
-}
+float epsilon(const Node& node) { return node.def->attr_float("epsilon", 0.0001f); }
 
 // What an image without elements gives: the statistics are NaN, what is kept for the gradient is 0.
 Tensors empty_statistics(GraphBuilder& g, const Node& node) {
@@ -77,8 +73,8 @@ Tensors batch_norm(GraphBuilder& g, const Node& node, Inputs in) {
     out[1] = out[3] = flat.vector(g, in[3]);
     out[2] = out[4] = flat.vector(g, in[4]);
   }
-  const Tensor factor = g.mul(reciprocal_deviation(g, node, out[4]), flat.vector(g, in[1]));
-  out[0] = g.add(g.mul(g.sub(x, out[3]), factor), flat.vector(g, in[2]));
+  out[0] =
+      g.normalize(x, out[3], out[4], flat.vector(g, in[1]), flat.vector(g, in[2]), epsilon(node));
   return out;
 }
 
@@ -91,18 +87,18 @@ Tensors batch_norm_gradient(GraphBuilder& g, const Node& node, Inputs in) {
   out[3] = out[4] = g.constant(0, g.axes({1}), to_mps(TF_FLOAT));
   if (node.in(0).count() == 0) return out;
   const Flat flat(node, node.in(0).shape);
-  const Tensor dy = flat.images(g, in[0]), variance = flat.vector(g, in[4]);
-  const Tensor centred = g.sub(flat.images(g, in[1]), flat.vector(g, in[3]));
-  const Tensor rate = reciprocal_deviation(g, node, variance);
-  const Tensor normal = g.mul(centred, rate), factor = g.mul(rate, flat.vector(g, in[2]));
-  out[1] = flat.sum(g, g.mul(dy, normal));
-  out[2] = flat.sum(g, dy);
-  Tensor rest = dy;
+  const Tensor dy = flat.images(g, in[0]), x = flat.images(g, in[1]), scale = flat.vector(g, in[2]);
+  const Tensor mean = flat.vector(g, in[3]), variance = flat.vector(g, in[4]);
+  const ns::Array axes = g.list(flat.reduced);
+  out[1] = g.normalize_gamma_gradient(dy, x, mean, variance, axes, epsilon(node));
+  out[2] = g.sum(dy, axes);
   if (is_training(node)) {  // the statistics depend on x, too
-    const Tensor share = g.constant(1.0 / static_cast<double>(flat.count), dy);
-    rest = g.sub(g.sub(dy, g.mul(out[2], share)), g.mul(normal, g.mul(out[1], share)));
+    out[0] =
+        g.normalize_gradient(dy, x, mean, variance, scale, out[1], out[2], axes, epsilon(node));
+  } else {
+    const Tensor deviation = g.sqrt(g.add(variance, g.constant(epsilon(node), variance)));
+    out[0] = g.mul(dy, g.div(scale, deviation));
   }
-  out[0] = g.mul(rest, factor);
   return out;
 }
 

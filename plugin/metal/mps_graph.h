@@ -360,6 +360,34 @@ struct Graph : Object {
     return send<Tensor>(raw(), OBJC_SEL("bandPartWithTensor:numLower:numUpper:name:"), x, lower,
                         upper, String());
   }
+  // (x - mean) / sqrt(variance + epsilon) * gamma + beta; statistics have extent 1 on reduced axes.
+  Tensor normalize(Tensor x, Tensor mean, Tensor variance, Tensor gamma, Tensor beta,
+                   float epsilon) const {
+    return send<Tensor>(
+        raw(),
+        OBJC_SEL("normalizationWithTensor:meanTensor:varianceTensor:gammaTensor:betaTensor:"
+                 "epsilon:name:"),
+        x, mean, variance, gamma, beta, epsilon, String());
+  }
+  // The gradient for gamma, and the one for x when the statistics are those of x.
+  Tensor normalize_gamma_gradient(Tensor dy, Tensor x, Tensor mean, Tensor variance, Array axes,
+                                  float epsilon) const {
+    return send<Tensor>(
+        raw(),
+        OBJC_SEL("normalizationGammaGradientWithIncomingGradientTensor:sourceTensor:meanTensor:"
+                 "varianceTensor:reductionAxes:epsilon:name:"),
+        dy, x, mean, variance, axes, epsilon, String());
+  }
+  Tensor normalize_gradient(Tensor dy, Tensor x, Tensor mean, Tensor variance, Tensor gamma,
+                            Tensor gamma_gradient, Tensor beta_gradient, Array axes,
+                            float epsilon) const {
+    return send<Tensor>(
+        raw(),
+        OBJC_SEL("normalizationGradientWithIncomingGradientTensor:sourceTensor:meanTensor:"
+                 "varianceTensor:gammaTensor:gammaGradientTensor:betaGradientTensor:"
+                 "reductionAxes:epsilon:name:"),
+        dy, x, mean, variance, gamma, gamma_gradient, beta_gradient, axes, epsilon, String());
+  }
   // The gradients take the shape of what they are the gradient for and the forward's descriptor.
 #define MPSG_CONVOLUTION(method, Descriptor, stem, role)                                         \
   Tensor method(Tensor x, Tensor weights, Descriptor how) const {                                \

@@ -10,17 +10,19 @@ namespace {
 constexpr long kLanes = 64;   // columns that a loop keeps in registers
 constexpr long kBlock = 256;  // rows summed before they join the total: keeps errors small
 
+enum class Term { Plain, Square, Product };  // x, (x - mean)^2, (x - mean) * y
+
 // to[j] += sum of rows.
-template <bool kSquares, class T>
-void add_rows(const T* x, long rows, long columns, const float* mean, float* to) {
+template <Term kTerm, class T>
+void add_rows(const T* x, const T* y, long rows, long columns, const float* mean, float* to) {
   isa::run(
-      [](const T* __restrict from, long count, long width, const float* __restrict center,
-         float* __restrict total) {
+      [](const T* __restrict from, const T* __restrict by, long count, long width,
+         const float* __restrict center, float* __restrict total) {
         const auto value = [&](long i, long j) {
           const float v = to_float(from[i * width + j]);
-          if constexpr (!kSquares) return v;
+          if constexpr (kTerm == Term::Plain) return v;
           const float d = v - center[j];
-          return d * d;
+          return d * (kTerm == Term::Square ? d : to_float(by[i * width + j]));
         };
         long j = 0;
         for (; j + kLanes <= width; j += kLanes) {
@@ -37,11 +39,11 @@ void add_rows(const T* x, long rows, long columns, const float* mean, float* to)
         }
         for (long l = 0; l < width - j; ++l) total[j + l] += sum[l];
       },
-      x, rows, columns, mean, to);
+      x, y, rows, columns, mean, to);
 }
 
-template <class T>
-void sum_columns(const T* x, long rows, long columns, const float* mean, float* sums) {
+template <Term kTerm, class T>
+void sum_columns(const T* x, const T* y, long rows, long columns, const float* mean, float* sums) {
   // Parts of fixed size: the result does not depend on threads.
   const long part = std::max(kBlock, (4 * kGrain / columns + kBlock - 1) / kBlock * kBlock);
   const long parts = (rows + part - 1) / part;
@@ -51,11 +53,7 @@ void sum_columns(const T* x, long rows, long columns, const float* mean, float* 
       float* to = partial.data() + p * columns;
       for (long i = p * part; i < std::min(rows, (p + 1) * part); i += kBlock) {
         const long n = std::min(kBlock, rows - i);
-        if (mean) {
-          add_rows<true>(x + i * columns, n, columns, mean, to);
-        } else {
-          add_rows<false>(x + i * columns, n, columns, mean, to);
-        }
+        add_rows<kTerm>(x + i * columns, y + i * columns, n, columns, mean, to);
       }
     }
   });
@@ -65,15 +63,65 @@ void sum_columns(const T* x, long rows, long columns, const float* mean, float* 
   }
 }
 
+// The sum of (x - mean) * y over n neighbours.
+template <class T>
+float run_products(const T* x, const T* y, long n, float mean) {
+  float total = 0;
+  isa::run(
+      [](const T* __restrict from, const T* __restrict by, long count, float center,
+         float* __restrict result) {
+        float sum[kLanes] = {};
+        long i = 0;
+        for (; i + kLanes <= count; i += kLanes) {
+          for (long l = 0; l < kLanes; ++l) {
+            sum[l] += (to_float(from[i + l]) - center) * to_float(by[i + l]);
+          }
+        }
+        for (; i < count; ++i) sum[i % kLanes] += (to_float(from[i]) - center) * to_float(by[i]);
+        for (float s : sum) *result += s;
+      },
+      x, y, n, mean, &total);
+  return total;
+}
+
+template <class F>
+void dispatch_floats(DataType type, F&& f) {
+  dispatch(type, [&]<class T>(TypeOf<T> t) {
+    if constexpr (std::is_same_v<T, float> || std::is_same_v<T, Half> ||
+                  std::is_same_v<T, BFloat>) {
+      f(t);
+    }
+  });
+}
+
 }  // namespace
 
 void column_sums(const void* x, DataType type, long rows, long columns, const float* mean,
                  float* sums) {
-  dispatch(type, [&]<class T>(TypeOf<T>) {
-    if constexpr (std::is_same_v<T, float> || std::is_same_v<T, Half> ||
-                  std::is_same_v<T, BFloat>) {
-      sum_columns(static_cast<const T*>(x), rows, columns, mean, sums);
+  dispatch_floats(type, [&]<class T>(TypeOf<T>) {
+    const T* from = static_cast<const T*>(x);
+    if (mean) {
+      sum_columns<Term::Square>(from, from, rows, columns, mean, sums);
+    } else {
+      sum_columns<Term::Plain>(from, from, rows, columns, mean, sums);
     }
+  });
+}
+
+void centred_products(const void* x, const void* dy, DataType type, long outer, long channels,
+                      long inner, const float* mean, float* sums) {
+  dispatch_floats(type, [&]<class T>(TypeOf<T>) {
+    const T *from = static_cast<const T*>(x), *by = static_cast<const T*>(dy);
+    if (inner == 1) return sum_columns<Term::Product>(from, by, outer, channels, mean, sums);
+    parallel(channels, std::max(1l, kGrain / (outer * inner)), [&](long begin, long end) {
+      for (long c = begin; c < end; ++c) {
+        sums[c] = 0;
+        for (long o = 0; o < outer; ++o) {
+          const long at = (o * channels + c) * inner;
+          sums[c] += run_products(from + at, by + at, inner, mean[c]);
+        }
+      }
+    });
   });
 }
 

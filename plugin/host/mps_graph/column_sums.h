@@ -10,6 +10,10 @@ namespace host {
 void column_sums(const void* x, DataType type, long rows, long columns, const float* mean,
                  float* sums);
 
+// sums[j] = sum of (x - mean[j]) * dy over x and dy of shape [outer, channels, inner], j a channel.
+void centred_products(const void* x, const void* dy, DataType type, long outer, long channels,
+                      long inner, const float* mean, float* sums);
+
 // The sum of squared distances of n neighbours from `mean`.
 float squared_distances(const float* x, long n, float mean);
 

@@ -22,9 +22,31 @@ using ulong = unsigned long;
 // ---- 16-bit floats: every operation is computed in float32 and rounded to nearest even
 // -----------
 
+// Without branches and without the compiler's library calls, so that loops over them vectorise.
 struct HalfFormat {
-  static uint16_t encode(float v) { return std::bit_cast<uint16_t>(static_cast<_Float16>(v)); }
-  static float decode(uint16_t bits) { return static_cast<float>(std::bit_cast<_Float16>(bits)); }
+  static uint16_t encode(float v) {
+    const uint32_t bits = std::bit_cast<uint32_t>(v), magnitude = bits & 0x7fffffff;
+    const uint32_t nan = 0x7e00 | (magnitude >> 13 & 0x3ff);
+    // A denormal result: adding 0.5 leaves the rounded mantissa in the low bits.
+    const uint32_t small =
+        std::bit_cast<uint32_t>(std::bit_cast<float>(magnitude) + 0.5f) - 0x3f000000u;
+    uint32_t half = (magnitude + 0xc8000fffu + (magnitude >> 13 & 1)) >> 13;
+    half = magnitude < 0x38800000 ? small : half;
+    half = magnitude >= 0x477ff000 ? 0x7c00 : half;
+    half = magnitude > 0x7f800000 ? nan : half;
+    return static_cast<uint16_t>(half | (bits >> 16 & 0x8000));
+  }
+  static float decode(uint16_t half) {
+    constexpr uint32_t kExponent = 0x0f800000;  // of a half, where float32 has its own
+    const uint32_t magnitude = uint32_t{half & 0x7fffu} << 13;
+    const uint32_t normal = magnitude + (112u << 23);
+    // Denormal: 2^-14 * (1 + m) - 2^-14 is normalised by the hardware.
+    const float denormal =
+        std::bit_cast<float>(magnitude + (113u << 23)) - std::bit_cast<float>(113u << 23);
+    uint32_t bits = (magnitude & kExponent) == kExponent ? normal + (112u << 23) : normal;
+    bits = (magnitude & kExponent) == 0 ? std::bit_cast<uint32_t>(denormal) : bits;
+    return std::bit_cast<float>(bits | uint32_t{half & 0x8000u} << 16);
+  }
 };
 struct BfloatFormat {
   static uint16_t encode(float v) {
