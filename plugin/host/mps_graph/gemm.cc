@@ -127,6 +127,34 @@ class Scratch {
   long size_ = 0;
 };
 
+// A strip of lines that lie next to each other. Its width is a constant, or the copies would be
+// calls of memmove.
+template <long kWidth, class T>
+inline void pack_strip(const T* __restrict from, long step, long depth, float* __restrict to) {
+  for (long p = 0; p < depth; ++p) {
+    for (long l = 0; l < kWidth; ++l) to[p * kWidth + l] = to_float(from[p * step + l]);
+  }
+}
+template <class T>
+inline bool pack_strip(const T* from, long step, long depth, long width, float* to) {
+  switch (width) {
+    case 4:
+      return pack_strip<4>(from, step, depth, to), true;
+    case 6:
+      return pack_strip<6>(from, step, depth, to), true;
+    case 8:
+      return pack_strip<8>(from, step, depth, to), true;
+    case 14:
+      return pack_strip<14>(from, step, depth, to), true;
+    case 16:
+      return pack_strip<16>(from, step, depth, to), true;
+    case 32:
+      return pack_strip<32>(from, step, depth, to), true;
+    default:
+      return false;
+  }
+}
+
 // Copies `lines` x `depth` elements into strips of `width` lines: strip s holds for every p the
 // elements (s * width ... s * width + width - 1, p). Missing lines are zero. A packs its rows,
 // B its columns.
@@ -139,11 +167,8 @@ void pack(const T* from, long line_stride, long depth_stride, long lines, long d
         for (long s = 0; s < line_count; s += strip, y += strip * depth_count) {
           const long used = std::min(strip, line_count - s);
           const T* source = x + s * line_step;
-          if (line_step == 1 && used == strip) {
-            for (long p = 0; p < depth_count; ++p) {
-              for (long l = 0; l < strip; ++l)
-                y[p * strip + l] = to_float(source[p * depth_step + l]);
-            }
+          if (line_step == 1 && used == strip &&
+              pack_strip(source, depth_step, depth_count, strip, y)) {
             continue;
           }
           for (long p = 0; p < depth_count; ++p) {
@@ -194,30 +219,97 @@ void multiply_block(const Tile& tile, long m, long n, long k, const float* a, co
   }
 }
 
-// Rows [row, row + m) and columns [column, column + n) of C, on this thread.
-void multiply_part(long row, long m, long column, long n, long k, const Matrix& a, const Matrix& b,
-                   float* c, long stride, bool accumulate) {
-  thread_local Scratch scratch_a, scratch_b;
-  const Tile& tile = best_tile();
-  const auto padded = [](long x, long unit) { return (x + unit - 1) / unit * unit; };
-  const long depth_block = std::min(k, kDepth), row_block = std::min(m, kRows);
-  const long column_block = std::min(n, kColumns);
-  float* packed_a = scratch_a.get(padded(row_block, tile.rows) * depth_block);
-  float* packed_b = scratch_b.get(padded(column_block, tile.columns) * depth_block);
-  for (long j = 0; j < n; j += kColumns) {
-    const long columns = std::min(kColumns, n - j);
-    for (long p = 0; p < k; p += kDepth) {
-      const long depth = std::min(kDepth, k - p);
-      pack(b, column + j, p, false, columns, depth, tile.columns, packed_b);
-      for (long i = 0; i < m; i += kRows) {
-        const long rows = std::min(kRows, m - i);
-        pack(a, row + i, p, true, rows, depth, tile.rows, packed_a);
-        multiply_block(tile, rows, columns, depth, packed_a, packed_b,
-                       c + (row + i) * stride + column + j, stride, p == 0 && !accumulate);
+long padded(long x, long unit) { return (x + unit - 1) / unit * unit; }
+
+// A product that is cut along its rows or its columns. What all parts share is packed once, by all
+// threads; each part packs its own.
+class PackedProduct {
+ public:
+  PackedProduct(long m, long n, long k, const Matrix& a, const Matrix& b, float* c, long stride,
+                bool accumulate)
+      : m_(m), n_(n), k_(k), a_(a), b_(b), c_(c), stride_(stride), accumulate_(accumulate) {}
+
+  void run(long parts) {
+    // Cut along the longer side, in multiples of the tile.
+    const bool cut_rows = m_ >= n_;
+    const long block = cut_rows ? kColumns : kRows * kSharedRows, side = cut_rows ? n_ : m_;
+    for (long s = 0; s < side; s += block) {
+      for (long p = 0; p < k_; p += kDepth) {
+        const long depth = std::min(kDepth, k_ - p), width = std::min(block, side - s);
+        const float* shared = pack_shared(cut_rows, s, width, p, depth);
+        if (cut_rows) {
+          rows_of(parts, s, width, p, depth, shared);
+        } else {
+          columns_of(parts, s, width, p, depth, shared);
+        }
       }
     }
   }
-}
+
+ private:
+  static constexpr long kSharedRows = 8;  // blocks of rows
+
+  const float* pack_shared(bool is_b, long from, long width, long p, long depth) {
+    thread_local Scratch scratch;
+    const long unit = is_b ? tile_.columns : tile_.rows;
+    float* to = scratch.get(padded(width, unit) * depth);
+    const long grain = std::max(1l, kGrain / (unit * depth));
+    parallel((width + unit - 1) / unit, grain, [&](long begin, long end) {
+      const long line = begin * unit, count = std::min(end * unit, width) - line;
+      pack(is_b ? b_ : a_, from + line, p, !is_b, count, depth, unit, to + line * depth);
+    });
+    return to;
+  }
+
+  // All rows, columns [j, j + width).
+  void rows_of(long parts, long j, long width, long p, long depth, const float* packed_b) {
+    cut(m_, tile_.rows, parts, [&](long begin, long end) {
+      thread_local Scratch scratch;
+      float* packed_a = scratch.get(std::min(padded(end - begin, tile_.rows), kRows) * depth);
+      for (long i = begin; i < end; i += kRows) {
+        const long rows = std::min(kRows, end - i);
+        pack(a_, i, p, true, rows, depth, tile_.rows, packed_a);
+        multiply(rows, width, depth, packed_a, packed_b, i, j, p);
+      }
+    });
+  }
+
+  // All columns, rows [i, i + height).
+  void columns_of(long parts, long i, long height, long p, long depth, const float* packed_a) {
+    cut(n_, tile_.columns, parts, [&](long begin, long end) {
+      thread_local Scratch scratch;
+      float* packed_b = scratch.get(std::min(padded(end - begin, tile_.columns), kColumns) * depth);
+      for (long j = begin; j < end; j += kColumns) {
+        const long columns = std::min(kColumns, end - j);
+        pack(b_, j, p, false, columns, depth, tile_.columns, packed_b);
+        for (long r = 0; r < height; r += kRows) {
+          multiply(std::min(kRows, height - r), columns, depth, packed_a + r * depth, packed_b,
+                   i + r, j, p);
+        }
+      }
+    });
+  }
+
+  template <class F>
+  void cut(long side, long unit, long parts, const F& body) {
+    const long units = (side + unit - 1) / unit;
+    parallel(units, std::max(1l, (units + parts - 1) / parts),
+             [&](long begin, long end) { body(begin * unit, std::min(end * unit, side)); });
+  }
+
+  void multiply(long rows, long columns, long depth, const float* packed_a, const float* packed_b,
+                long i, long j, long p) {
+    multiply_block(tile_, rows, columns, depth, packed_a, packed_b, c_ + i * stride_ + j, stride_,
+                   p == 0 && !accumulate_);
+  }
+
+  const Tile& tile_ = best_tile();
+  const long m_, n_, k_;
+  const Matrix &a_, &b_;
+  float* const c_;
+  const long stride_;
+  const bool accumulate_;
+};
 
 // Products of few rows take their operands where they lie, unless a strip of B would be read from
 // beyond the second-level cache for every tile of rows.
@@ -302,21 +394,15 @@ void gemm(long m, long n, long k, const Matrix& a, const Matrix& b, const Target
   constexpr long kPartWork = 1 << 19, kPartsPerThread = 2;
   const long most = kPartsPerThread * long(parallelism());
   const long parts = std::clamp(m * n * k / kPartWork, 1l, most);
-  const Tile& tile = direct ? direct_tile() : best_tile();
-  // Cut along the longer side, in multiples of the tile.
-  const bool cut_rows = m >= n && !direct;
-  const long side = cut_rows ? m : n, unit = cut_rows ? tile.rows : tile.columns;
-  const long units = (side + unit - 1) / unit, grain = std::max(1l, (units + parts - 1) / parts);
-  parallel(units, grain, [&](long begin, long end) {
-    const long from = begin * unit, count = std::min(end * unit, side) - from;
-    if (direct) {
+  if (direct) {
+    const long unit = direct_tile().columns, units = (n + unit - 1) / unit;
+    parallel(units, std::max(1l, (units + parts - 1) / parts), [&](long begin, long end) {
+      const long from = begin * unit, count = std::min(end * unit, n) - from;
       multiply_directly(m, from, count, k, a, b, sums, stride, !to.accumulate);
-    } else if (cut_rows) {
-      multiply_part(from, count, 0, n, k, a, b, sums, stride, to.accumulate);
-    } else {
-      multiply_part(0, m, from, count, k, a, b, sums, stride, to.accumulate);
-    }
-  });
+    });
+  } else {
+    PackedProduct(m, n, k, a, b, sums, stride, to.accumulate).run(parts);
+  }
   const long rows_per_part = std::max(1l, kGrain / std::max(n, 1l));
   parallel(m, rows_per_part,
            [&](long begin, long end) { store_rows(sums, begin, end - begin, n, to); });
