@@ -39,6 +39,8 @@ std::vector<OpRow> special_ops();
 std::vector<OpRow> gather_ops();
 std::vector<OpRow> scatter_ops();
 std::vector<OpRow> segment_ops();
+std::vector<OpRow> matrix_ops();
+std::vector<OpRow> stitch_ops();
 std::vector<OpRow> where_ops();
 std::vector<OpRow> rnn_ops();
 std::vector<OpRow> variable_ops();

@@ -45,7 +45,9 @@ const std::vector<OpRow>& op_table() {
                                image_ops(),
                                complex_ops(),
                                fft_ops(),
-                               non_max_suppression_ops()}) {
+                               non_max_suppression_ops(),
+                               matrix_ops(),
+                               stitch_ops()}) {
       rows->insert(rows->end(), family.begin(), family.end());
     }
     return rows;

@@ -226,6 +226,17 @@ _BAD = {
     "unsorted_segment_count": lambda: R.UnsortedSegmentSum(
         data=f(2), segment_ids=[0, 1], num_segments=-1
     ),
+    "stitch_negative": lambda: R.DynamicStitch(indices=[[-1, 0]], data=[f(2)]),
+    "stitch_shape": lambda: R.DynamicStitch(indices=[[0, 1]], data=[f(3)]),
+    "partition_range": lambda: R.DynamicPartition(data=f(2), partitions=[0, 2], num_partitions=2),
+    "partition_shape": lambda: R.DynamicPartition(data=f(3), partitions=[0, 1], num_partitions=2),
+    "band_part_lower": lambda: R.MatrixBandPart(input=f(2, 2), num_lower=3, num_upper=0),
+    "one_hot_depth": lambda: R.OneHot(indices=[0], depth=-1, on_value=1.0, off_value=0.0),
+    "matrix_diag_part_k": lambda: R.MatrixDiagPartV3(input=f(2, 2), k=[3], padding_value=0.0),
+    "set_diag_shape": lambda: R.MatrixSetDiag(input=f(2, 2), diagonal=f(3)),
+    "diag_part_shape": lambda: R.DiagPart(input=f(2, 3)),
+    "range_delta": lambda: R.Range(start=0.0, limit=3.0, delta=0.0),
+    "bitwise_shapes": lambda: R.BitwiseAnd(x=tf.zeros([2], tf.int8), y=tf.zeros([3], tf.int8)),
 }
 
 

@@ -5,6 +5,10 @@
 
 inline long index_at(device const uchar* indices, ulong at, uint type) {
   switch (type) {
+    case kElementChar:
+      return ((device const char*)indices)[at];
+    case kElementUChar:
+      return indices[at];
     case kElementShort:
       return ((device const short*)indices)[at];
     case kElementUShort:

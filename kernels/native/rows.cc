@@ -27,6 +27,10 @@ Shape joined(const Shape& a, size_t a_begin, size_t a_end, const Shape& b, size_
 
 unsigned index_type(TF_DataType dtype) {
   switch (dtype) {
+    case TF_INT8:
+      return kElementChar;
+    case TF_UINT8:
+      return kElementUChar;
     case TF_INT16:
       return kElementShort;
     case TF_UINT16:
