@@ -1,5 +1,7 @@
 #include "plugin/host/msl/kernel.h"
 
+#include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <map>
 #include <string>
@@ -13,6 +15,8 @@ namespace {
 
 // Threads of a grid below which a second CPU thread is not worth waking.
 constexpr size_t kThreadsPerPart = 8192;
+// The same in time, where threads do more than that number says.
+constexpr std::chrono::nanoseconds kPartTime{50000};
 
 using Registry = std::map<std::string, Kernel, std::less<>>;
 Registry& registry() {
@@ -86,7 +90,16 @@ void launch(const Kernel& kernel, const Launch& launch) {
       kernel.run_group(launch.buffers.data(), first);
     }
   };
-  parallel_for(total, std::max<size_t>(1, kThreadsPerPart / size.count()), run);
+  const size_t grain = std::max<size_t>(1, kThreadsPerPart / size.count());
+  if (total == 1 || total > grain) return parallel_for(total, grain, run);
+  // Few threads, but each may do much: the first group tells.
+  const auto start = std::chrono::steady_clock::now();
+  run(0, 1);
+  const std::chrono::nanoseconds spent = std::chrono::steady_clock::now() - start;
+  const size_t worth =
+      static_cast<size_t>(kPartTime / std::max(spent, std::chrono::nanoseconds(1)));
+  parallel_for(total - 1, std::clamp<size_t>(worth, 1, grain),
+               [&](size_t begin, size_t end) { run(begin + 1, end + 1); });
 }
 
 }  // namespace host::msl
