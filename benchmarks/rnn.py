@@ -10,7 +10,8 @@ import tensorflow as tf
 
 from tensorflow_metal_py import timing
 
-UNITS, LENGTH, BATCH, FEATURES = 256, 64, 32, 256
+UNITS, LENGTH, BATCH = 256, 64, 32
+FEATURES = (64, 256)
 AIM = 1.5  # times as fast as the faster of the two on the CPU
 
 
@@ -27,10 +28,10 @@ def _step(layer, compile_it: bool):
     return step
 
 
-def _side(kind, device: str, compile_it: bool, **arguments):
+def _side(kind, features: int, device: str, compile_it: bool, **arguments):
     with tf.device(device):
         layer = kind(UNITS, **arguments)
-        x = tf.constant(tf.random.stateless_normal((BATCH, LENGTH, FEATURES), seed=(1, 2)))
+        x = tf.constant(tf.random.stateless_normal((BATCH, LENGTH, features), seed=(1, 2)))
         layer.build(x.shape)
         step = _step(layer, compile_it)
 
@@ -48,12 +49,13 @@ def rows() -> dict[str, dict[str, object]]:
 
     device = f"/{_runtime.call('loading')['type']}:0"
     return {
-        f"{kind.__name__}({UNITS}), {LENGTH} steps, batch {BATCH}": {
-            "device": _side(kind, device, False),
-            "CPU": _side(kind, "/CPU:0", False, use_cudnn=False),
-            "XLA": _side(kind, "/CPU:0", True, use_cudnn=False),
+        f"{kind.__name__}({UNITS}) of {BATCH}x{LENGTH}x{features}": {
+            "device": _side(kind, features, device, False),
+            "CPU": _side(kind, features, "/CPU:0", False, use_cudnn=False),
+            "XLA": _side(kind, features, "/CPU:0", True, use_cudnn=False),
         }
         for kind in (keras.layers.LSTM, keras.layers.GRU)
+        for features in FEATURES
     }
 
 

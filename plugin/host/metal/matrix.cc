@@ -73,7 +73,7 @@ void encode(MatrixMultiplication* self, id to, id left, id right, id result) {
   if (self->beta != 0 && z.type != mps::DataType::Float32) {
     abort_like_apple("MPSMatrixMultiplication: the host adds to float32 results only");
   }
-  const Target target{const_cast<char*>(z.data), z.type, z.row_stride, self->beta != 0};
+  const Target target{const_cast<char*>(z.data), z.type, z.row_stride, self->beta != 0, true};
   const long m = long(self->rows), n = long(self->columns), k = long(self->inner);
   buffer->root->append({self->label, [=] { gemm(m, n, k, x, y, target); }},
                        {self, a->buffer, b->buffer, c->buffer});

@@ -403,6 +403,7 @@ void gemm(long m, long n, long k, const Matrix& a, const Matrix& b, const Target
   } else {
     PackedProduct(m, n, k, a, b, sums, stride, to.accumulate).run(parts);
   }
+  if (in_place && to.raw) return;
   const long rows_per_part = std::max(1l, kGrain / std::max(n, 1l));
   parallel(m, rows_per_part,
            [&](long begin, long end) { store_rows(sums, begin, end - begin, n, to); });

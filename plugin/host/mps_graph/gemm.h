@@ -18,6 +18,7 @@ struct Target {
   DataType type;
   long row_stride;          // elements
   bool accumulate = false;  // add to what is there; Float32 only
+  bool raw = false;         // leave the bits of float32 NaNs as they come
 };
 
 // to[m x n] = a[m x k] * b[k x n]. Runs on several threads when it pays. 16-bit operands are
