@@ -35,6 +35,8 @@ TensorInfo as_operand(const OpRow& row, TensorInfo tensor) {
   if (row.pairs && tensor.dtype == TF_COMPLEX64) {
     tensor.dtype = TF_FLOAT;
     tensor.shape.push_back(2);
+  } else if (tensor.dtype == TF_COMPLEX64) {
+    tensor.dtype = TF_INT64;  // rows without pairs only move elements
   }
   return tensor;
 }

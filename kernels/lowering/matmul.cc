@@ -1,5 +1,6 @@
 // Matrix products. A contraction over nothing (K = 0) is zero: OpRow::empty_value.
 #include "kernels/families.h"
+#include "kernels/lowering/complex_pairs.h"
 
 namespace tfmetal {
 
@@ -22,6 +23,30 @@ Tensors batch_matmul(GraphBuilder& g, const Node& node, Inputs in) {
                  node.def->attr_bool("adj_x", false), node.def->attr_bool("adj_y", false));
 }
 
+// MPSGraph aborts on complex products: four real ones. An adjoint operand is conjugated, too.
+Tensors complex_matmul(GraphBuilder& g, const Node& node, Inputs in) {
+  const bool ta = node.def->attr_bool("transpose_a", false),
+             tb = node.def->attr_bool("transpose_b", false);
+  return {complex_product(g, in[0], in[1],
+                          [&](Tensor a, Tensor b) { return product(g, a, b, ta, tb)[0]; })};
+}
+
+Tensors complex_batch_matmul(GraphBuilder& g, const Node& node, Inputs in) {
+  const size_t rank = node.out().rank();
+  const bool x = node.def->attr_bool("adj_x", false), y = node.def->attr_bool("adj_y", false);
+  const auto operand = [&](Tensor pairs, bool adjoint) {
+    const Complex z = split_pairs(g, pairs);
+    return Complex{g.with_rank(z.real, rank),
+                   g.with_rank(adjoint ? g.negative(z.imaginary) : z.imaginary, rank)};
+  };
+  return {complex_product(g, operand(in[0], x), operand(in[1], y),
+                          [&](Tensor a, Tensor b) { return product(g, a, b, x, y)[0]; })};
+}
+
+OpRow complex_row(const char* op, Lower lower) {
+  return {.op = op, .types = T({TF_COMPLEX64}), .lower = lower, .pairs = true, .empty_value = 0};
+}
+
 OpRow row(const char* op, Lower lower) {
   return {.op = op,
           .types = T(kFloats),
@@ -33,8 +58,12 @@ OpRow row(const char* op, Lower lower) {
 }  // namespace
 
 std::vector<OpRow> matmul_ops() {
-  return {row("MatMul", matmul), row("BatchMatMul", batch_matmul),
-          row("BatchMatMulV2", batch_matmul)};
+  return {row("MatMul", matmul),
+          row("BatchMatMul", batch_matmul),
+          row("BatchMatMulV2", batch_matmul),
+          complex_row("MatMul", complex_matmul),
+          complex_row("BatchMatMul", complex_batch_matmul),
+          complex_row("BatchMatMulV2", complex_batch_matmul)};
 }
 
 }  // namespace tfmetal

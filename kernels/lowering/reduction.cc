@@ -5,6 +5,7 @@
 
 #include "kernels/families.h"
 #include "kernels/lowering/axes.h"
+#include "kernels/lowering/complex_pairs.h"
 #include "plugin/error.h"
 
 namespace tfmetal {
@@ -93,6 +94,14 @@ Tensors bias_add_grad(GraphBuilder& g, const Node& node, Inputs in) {
   return {g.reshape(g.sum(in[0], g.list(axes)), node.out().shape)};
 }
 
+// Sums and means of the parts.
+template <Tensor (Graph::*method)(Tensor, ns::Array) const>
+Tensors reduce_complex(GraphBuilder& g, const Node& node, Inputs in) {
+  const Complex x = split_pairs(g, in[0]);
+  const Tensor real[] = {x.real}, imaginary[] = {x.imaginary};
+  return {join_pairs(g, {reduce<method>(g, node, real)[0], reduce<method>(g, node, imaginary)[0]})};
+}
+
 Tensors l2_loss(GraphBuilder& g, const Node& node, Inputs in) {
   const Tensor flat = g.reshape(in[0], {node.in(0).count()});
   const Tensor sum = g.sum(g.square(flat), g.axes({0}));
@@ -111,6 +120,13 @@ OpRow row(const char* op, Lower lower, Precision precision, double empty,
           .precision = precision};
 }
 
+OpRow complex_row(const char* op, Lower lower, double empty) {
+  OpRow r = row(op, lower, Precision::kClear, empty, T({TF_COMPLEX64}));
+  r.pairs = true;
+  r.widen = false;
+  return r;
+}
+
 }  // namespace
 
 std::vector<OpRow> reduction_ops() {
@@ -120,6 +136,8 @@ std::vector<OpRow> reduction_ops() {
   return {
       row("Sum", reduce<&Graph::sum>, kDeny, 0, T(kFloats)),
       row("Mean", reduce<&Graph::mean>, kDeny, kNaN, T(kFloats)),
+      complex_row("Sum", reduce_complex<&Graph::sum>, 0),
+      complex_row("Mean", reduce_complex<&Graph::mean>, 0),
       row("Prod", reduce<&Graph::product>, kInfer, 1, T(kFloats)),
       row("Max", reduce<&Graph::max_nan>, kClear, -kInfinity, T(kFloats)),
       row("Min", reduce<&Graph::min_nan>, kClear, kInfinity, T(kFloats)),

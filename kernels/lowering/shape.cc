@@ -98,7 +98,7 @@ Tensors unpack(GraphBuilder& g, const Node& node, Inputs in) {
 }
 
 std::vector<TypeRule> movable(const char* attr = "T") {
-  return T(kFloats + kIntegers + DTypes{TF_BOOL}, attr);
+  return T(kFloats + kIntegers + DTypes{TF_BOOL, TF_COMPLEX64}, attr);
 }
 
 }  // namespace

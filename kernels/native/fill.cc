@@ -23,7 +23,7 @@ void fill_like(NativeCall& call) {
 }  // namespace
 
 std::vector<OpRow> fill_ops() {
-  const DTypes any = kFloats + kIntegers + DTypes{TF_BOOL};
+  const DTypes any = kFloats + kIntegers + DTypes{TF_BOOL, TF_COMPLEX64};
   return {
       {.op = "Fill", .types = T(any), .host = {{"dims", HostUse::kKey}}, .launch = fill},
       {.op = "ZerosLike", .types = T(any), .launch = fill_like<0>, .inplace = {{0, 0}}},

@@ -52,7 +52,7 @@ void strided_slice(NativeCall& call) {
 
 std::vector<OpRow> slice_ops() {
   using enum HostUse;
-  const DTypes any = kFloats + kIntegers + DTypes{TF_BOOL};
+  const DTypes any = kFloats + kIntegers + DTypes{TF_BOOL, TF_COMPLEX64};
   return {
       {.op = "Slice",
        .types = T(any),
