@@ -64,7 +64,7 @@ class NativeCall {
                 const std::vector<ShaderArgument>& arguments, NSUInteger group = kWholeGroup) {
     dispatch(shader, mtl::Size{static_cast<NSUInteger>(threads), 1, 1}, arguments, group);
   }
-  static constexpr NSUInteger kWholeGroup = 1024;
+  static constexpr NSUInteger kWholeGroup = 1024, kSmallGroup = 32;
   void copy(BufferSlice from, BufferSlice to, size_t bytes);
   void clear(BufferSlice to, size_t bytes);  // to zeros
   // Encodes a product among the dispatches, as a kernel of Metal Performance Shaders: unlike an

@@ -35,18 +35,19 @@ int64_t canonical_axis(int64_t axis, size_t rank, const char* op) {
 }
 
 std::vector<int64_t> Node::host_ints(size_t input) const {
-  const std::string& bytes = host[input];
-  std::vector<int64_t> values(static_cast<size_t>(inputs[input].count()));
-  if (inputs[input].dtype == TF_INT64) {
-    std::memcpy(values.data(), bytes.data(), bytes.size());
-  } else {
-    for (size_t i = 0; i < values.size(); ++i) {
-      int32_t value;
-      std::memcpy(&value, bytes.data() + 4 * i, 4);
-      values[i] = value;
-    }
+  const auto read = [&]<class T>(T) {
+    std::vector<T> values(static_cast<size_t>(inputs[input].count()));
+    if (!values.empty()) std::memcpy(values.data(), host[input].data(), values.size() * sizeof(T));
+    return std::vector<int64_t>(values.begin(), values.end());
+  };
+  switch (inputs[input].dtype) {
+    case TF_INT64:
+      return read(int64_t{});
+    case TF_INT16:
+      return read(int16_t{});
+    default:
+      return read(int32_t{});
   }
-  return values;
 }
 
 int64_t Node::host_int(size_t input) const {

@@ -44,7 +44,7 @@ struct Node {
   const TensorInfo& in(size_t i) const { return inputs[i]; }
   const TensorInfo& out(size_t i = 0) const { return outputs[i]; }
 
-  // The elements of an int32 or int64 host input.
+  // The elements of an int16, int32 or int64 host input.
   std::vector<int64_t> host_ints(size_t input) const;
   int64_t host_int(size_t input) const;  // of a host scalar
 

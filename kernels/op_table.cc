@@ -47,7 +47,12 @@ const std::vector<OpRow>& op_table() {
                                fft_ops(),
                                non_max_suppression_ops(),
                                matrix_ops(),
-                               stitch_ops()}) {
+                               stitch_ops(),
+                               sort_ops(),
+                               scan_ops(),
+                               search_ops(),
+                               count_ops(),
+                               unique_ops()}) {
       rows->insert(rows->end(), family.begin(), family.end());
     }
     return rows;

@@ -132,6 +132,12 @@ def _random(kind: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.n
         return rng.standard_normal(shape) * rng.integers(0, 2, shape)
     if kind == "bool":
         return rng.integers(0, 2, shape)
+    if kind == "small":  # sums of many are exact
+        return rng.integers(0, 5, shape)
+    if kind == "tenths":
+        return rng.integers(-20, 30, shape) / 10
+    if kind == "sorted":
+        return np.sort(rng.standard_normal(shape) * 2)
     if kind == "distribution":  # rows that sum to one
         values = rng.uniform(0.1, 1.0, shape)
         return values / values.sum(-1, keepdims=True)
@@ -157,13 +163,15 @@ def _matrices(kind: str, shape: tuple[int, ...], rng, is_complex: bool) -> np.nd
 
 def _integers(kind: str, shape: tuple[int, ...], dtype: np.dtype, rng) -> np.ndarray:
     info = np.iinfo(dtype)
-    if kind.startswith(("below:", "signed:", "sorted:")) or kind == "bool":
+    if kind.startswith(("below:", "signed:", "sorted:")) or kind in ("bool", "small"):
         return _random(kind, shape, rng).astype(dtype)
     if kind == "zeros":
         return (rng.integers(0, 2, shape) * rng.integers(1, 100, shape)).astype(dtype)
     values = rng.integers(info.min, info.max, shape, dtype=dtype, endpoint=True)
     small = rng.integers(0 if info.min == 0 else -20, 20, shape).astype(dtype)
     values = np.where(rng.integers(0, 2, shape) == 1, values, small).astype(dtype)
+    if kind == "sorted":
+        return np.sort(values)
     return np.where(values == 0, 1, values).astype(dtype) if kind == "nonzero" else values
 
 
