@@ -105,7 +105,7 @@ def _cnn(spec: Model) -> keras.Model:
         [
             Input(spec.inputs),
             layers.Conv2D(16, 3, padding="same", use_bias=False),
-            layers.BatchNormalization(),
+            layers.BatchNormalization(momentum=0.9),  # settles within a few hundred steps
             layers.ReLU(),
             layers.MaxPooling2D(),
             layers.Conv2D(32, 3, padding="same", activation="relu"),

@@ -1,0 +1,141 @@
+"""Whole models train on the device, without a float op that leaves it, like on the CPU."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tensorflow_metal_py as metal
+from tensorflow_metal_py import models
+from tests import spine
+
+GPU, CPU = f"/{spine.device_type()}:0", "/CPU:0"
+POLICIES = ("float32", "mixed_float16", "mixed_bfloat16", "float16", "bfloat16")
+# Relative difference of the loss to the CPU's float32, over all steps.
+TOLERANCE = {
+    "float32": 1e-3,
+    "mixed_float16": 0.05,
+    "mixed_bfloat16": 0.1,
+    "float16": 0.1,
+    "bfloat16": 0.2,
+}
+# The steps in which a model is compared: big ones drift apart by rounding alone, on any two
+# machines.
+STEPS = {"mobilenet": 1, "efficientnet": 1, "resnet": 1}
+# What the names stand for at a size that a test can afford.
+SMALL = {
+    "transformer": {"inputs": (16,)},
+    "lstm": {"inputs": (12, 16)},
+    "gru": {"inputs": (12, 16)},
+}
+
+
+def losses(name: str, device: str, policy: str, steps: int) -> list[float]:
+    spec = models.find(name, **SMALL.get(name, {}))
+    keras.config.set_dtype_policy(policy)
+    try:
+        with tf.device(device):
+            model = models.build(name, **SMALL.get(name, {}))
+            x, y = spec.random_batch(8)
+            return [
+                float(model.train_on_batch(x, y, return_dict=True)["loss"]) for _ in range(steps)
+            ]
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+@pytest.mark.parametrize("name", sorted(set(models.MODELS) - {"small_transformer", "small_lstm"}))
+def test_trains_on_the_device_like_the_cpu(name):
+    steps = STEPS.get(name, 5)
+    metal.reset_stats()
+    ours = losses(name, GPU, "float32", steps)
+    assert metal.fallbacks() == {}
+    np.testing.assert_allclose(ours, losses(name, CPU, "float32", steps), rtol=TOLERANCE["float32"])
+
+
+@pytest.mark.parametrize("policy", POLICIES[1:])
+@pytest.mark.parametrize("name", ["cnn", "small_transformer", "small_lstm", "vae", "embedding"])
+def test_trains_in_every_precision(name, policy):
+    metal.reset_stats()
+    ours = losses(name, GPU, policy, 3)
+    assert metal.fallbacks() == {}
+    np.testing.assert_allclose(ours[0], losses(name, CPU, "float32", 1)[0], rtol=TOLERANCE[policy])
+    assert np.isfinite(ours).all()
+
+
+def test_loss_scaling_halves_after_an_overflow_and_skips_the_step():
+    """`mixed_float16` in fit: gradients beyond float16 must not reach the weights."""
+    with tf.device(GPU):
+        keras.config.set_dtype_policy("mixed_float16")
+        try:
+            model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1, use_bias=False)])
+        finally:
+            keras.config.set_dtype_policy("float32")
+        optimizer = keras.optimizers.LossScaleOptimizer(
+            keras.optimizers.SGD(1e-6), initial_scale=2.0**15
+        )
+        model.compile(optimizer, "mse")
+        before = model.get_weights()[0]
+        model.train_on_batch(np.full((8, 4), 6e4, np.float32), np.zeros((8, 1), np.float32))
+        assert float(optimizer.dynamic_scale.numpy()) == 2.0**14
+        np.testing.assert_array_equal(model.get_weights()[0], before)
+        x = np.ones((8, 4), np.float32)
+        model.train_on_batch(x, np.full((8, 1), 100.0, np.float32))
+        assert (model.get_weights()[0] != before).any()
+
+
+def test_generative_adversarial_network():
+    """Two models and two optimizers in one step, with transposed convolutions."""
+    keras.utils.set_random_seed(0)
+
+    def build():
+        generator = keras.Sequential(
+            [
+                keras.Input((8,)),
+                keras.layers.Dense(4 * 4 * 16),
+                keras.layers.LeakyReLU(),
+                keras.layers.Reshape((4, 4, 16)),
+                keras.layers.Conv2DTranspose(1, 4, strides=2, padding="same", activation="tanh"),
+            ]
+        )
+        critic = keras.Sequential(
+            [
+                keras.Input((8, 8, 1)),
+                keras.layers.Conv2D(8, 3, strides=2, padding="same"),
+                keras.layers.LeakyReLU(),
+                keras.layers.Flatten(),
+                keras.layers.Dense(1),
+            ]
+        )
+        return generator, critic, keras.optimizers.Adam(1e-3), keras.optimizers.Adam(1e-3)
+
+    def train(device):
+        keras.utils.set_random_seed(0)
+        with tf.device(device):
+            generator, critic, optimizer_g, optimizer_c = build()
+            entropy = keras.losses.BinaryCrossentropy(from_logits=True)
+            optimizer_g.build(generator.trainable_variables)
+            optimizer_c.build(critic.trainable_variables)
+
+            @tf.function
+            def step(real, noise):
+                with tf.GradientTape() as tape_g, tf.GradientTape() as tape_c:
+                    fake = generator(noise)
+                    on_real, on_fake = critic(real), critic(fake)
+                    loss_g = entropy(tf.ones_like(on_fake), on_fake)
+                    loss_c = entropy(tf.ones_like(on_real), on_real) + entropy(
+                        tf.zeros_like(on_fake), on_fake
+                    )
+                optimizer_g.apply(tape_g.gradient(loss_g, generator.trainable_variables))
+                optimizer_c.apply(tape_c.gradient(loss_c, critic.trainable_variables))
+                return loss_g + loss_c
+
+            rng = np.random.default_rng(0)
+            real = rng.uniform(-1, 1, (16, 8, 8, 1)).astype(np.float32)
+            noise = rng.standard_normal((16, 8)).astype(np.float32)
+            return [float(step(real, noise)) for _ in range(5)]
+
+    metal.reset_stats()
+    ours = train(GPU)
+    assert metal.fallbacks() == {}
+    np.testing.assert_allclose(ours, train(CPU), rtol=1e-3)
