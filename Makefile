@@ -28,7 +28,7 @@ CPP_FILES = $(shell git ls-files '*.cc' '*.h' '*.metal')
 PACKAGING_PYTHONS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv build test demo lint format docs docs-check cross-macos test-sanitize test-versions \
+.PHONY: help venv build test test-slow demo lint format docs docs-check cross-macos test-sanitize test-versions \
 	test-versions-smoke test-packaging bazel shims bench clean FORCE
 
 help: ## list the targets
@@ -58,8 +58,11 @@ $(LIBRARY): FORCE | $(READY)
 
 FORCE:
 
-test: build ## all tests but the slow ones of packaging (ARGS="-k name" selects)
-	$(PY) -m pytest -q -m "not packaging" tests $(ARGS)
+test: build ## all tests but the slow ones and packaging (ARGS="-k name" selects)
+	$(PY) -m pytest -q -m "not packaging and not slow" tests $(ARGS)
+
+test-slow: build ## the tests that take over half a minute each: large models
+	$(PY) -m pytest -q -m slow tests $(ARGS)
 
 demo: build ## train on digits: MODEL=cnn, mlp, lstm, transformer, embedding or vae
 	$(USE_BUILD) $(PY) -m tools.demo --model=$(MODEL) $(ARGS)

@@ -1,57 +1,64 @@
-// The rows of the op table, by family. One function per file of kernels/lowering and
-// kernels/native.
+// The families of ops: the one list of them. Each is a function that returns the family's rows of
+// the op table, in a file of kernels/lowering or kernels/native.
 #pragma once
 
 #include <vector>
 
 #include "kernels/op_table.h"
 
+// clang-format off
+#define TFMETAL_OP_FAMILIES(X) \
+  /* kernels/lowering: built from MPSGraph nodes */ \
+  X(activation_ops) \
+  X(arg_ops) \
+  X(convolution_ops) \
+  X(einsum_ops) \
+  X(elementwise_ops) \
+  X(loss_ops) \
+  X(matmul_ops) \
+  X(normalization_ops) \
+  X(reduction_ops) \
+  X(shape_ops) \
+  /* kernels/native: our own shaders */ \
+  X(arithmetic_ops) \
+  X(cast_ops) \
+  X(complex_ops) \
+  X(copy_ops) \
+  X(count_ops) \
+  X(do_nothing_ops) \
+  X(fft_ops) \
+  X(fill_ops) \
+  X(gather_ops) \
+  X(image_ops) \
+  X(integer_ops) \
+  X(linalg_ops) \
+  X(matrix_ops) \
+  X(non_max_suppression_ops) \
+  X(pad_ops) \
+  X(pooling_ops) \
+  X(random_ops) \
+  X(resize_ops) \
+  X(rnn_ops) \
+  X(scan_ops) \
+  X(scatter_ops) \
+  X(search_ops) \
+  X(segment_ops) \
+  X(slice_ops) \
+  X(sort_ops) \
+  X(space_ops) \
+  X(special_ops) \
+  X(stateful_random_ops) \
+  X(stitch_ops) \
+  X(unique_ops) \
+  X(variable_ops) \
+  X(variant_ops) \
+  X(where_ops)
+// clang-format on
+
 namespace tfmetal {
 
-// kernels/lowering: built from MPSGraph nodes.
-std::vector<OpRow> elementwise_ops();
-std::vector<OpRow> reduction_ops();
-std::vector<OpRow> matmul_ops();
-std::vector<OpRow> shape_ops();
-std::vector<OpRow> einsum_ops();
-std::vector<OpRow> loss_ops();
-std::vector<OpRow> arg_ops();
-std::vector<OpRow> convolution_ops();
-std::vector<OpRow> activation_ops();
-std::vector<OpRow> normalization_ops();
-
-// kernels/native: our own shaders.
-std::vector<OpRow> arithmetic_ops();
-std::vector<OpRow> cast_ops();
-std::vector<OpRow> fill_ops();
-std::vector<OpRow> fft_ops();
-std::vector<OpRow> complex_ops();
-std::vector<OpRow> image_ops();
-std::vector<OpRow> linalg_ops();
-std::vector<OpRow> non_max_suppression_ops();
-std::vector<OpRow> pad_ops();
-std::vector<OpRow> integer_ops();
-std::vector<OpRow> slice_ops();
-std::vector<OpRow> pooling_ops();
-std::vector<OpRow> resize_ops();
-std::vector<OpRow> space_ops();
-std::vector<OpRow> special_ops();
-std::vector<OpRow> gather_ops();
-std::vector<OpRow> scatter_ops();
-std::vector<OpRow> segment_ops();
-std::vector<OpRow> matrix_ops();
-std::vector<OpRow> stitch_ops();
-std::vector<OpRow> where_ops();
-std::vector<OpRow> rnn_ops();
-std::vector<OpRow> variable_ops();
-std::vector<OpRow> variant_ops();
-std::vector<OpRow> sort_ops();
-std::vector<OpRow> scan_ops();
-std::vector<OpRow> search_ops();
-std::vector<OpRow> count_ops();
-std::vector<OpRow> unique_ops();
-std::vector<OpRow> random_ops();
-std::vector<OpRow> stateful_random_ops();
-std::vector<OpRow> do_nothing_ops();
+#define TFMETAL_DECLARE_FAMILY(family) std::vector<OpRow> family();
+TFMETAL_OP_FAMILIES(TFMETAL_DECLARE_FAMILY)
+#undef TFMETAL_DECLARE_FAMILY
 
 }  // namespace tfmetal

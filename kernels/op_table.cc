@@ -11,50 +11,12 @@ namespace tfmetal {
 const std::vector<OpRow>& op_table() {
   static const auto* const table = [] {
     auto* rows = new std::vector<OpRow>();
-    for (const auto& family : {elementwise_ops(),
-                               reduction_ops(),
-                               matmul_ops(),
-                               shape_ops(),
-                               loss_ops(),
-                               arithmetic_ops(),
-                               cast_ops(),
-                               fill_ops(),
-                               slice_ops(),
-                               arg_ops(),
-                               where_ops(),
-                               variable_ops(),
-                               variant_ops(),
-                               do_nothing_ops(),
-                               activation_ops(),
-                               resize_ops(),
-                               normalization_ops(),
-                               pooling_ops(),
-                               convolution_ops(),
-                               pad_ops(),
-                               space_ops(),
-                               special_ops(),
-                               random_ops(),
-                               stateful_random_ops(),
-                               gather_ops(),
-                               scatter_ops(),
-                               einsum_ops(),
-                               linalg_ops(),
-                               rnn_ops(),
-                               segment_ops(),
-                               integer_ops(),
-                               image_ops(),
-                               complex_ops(),
-                               fft_ops(),
-                               non_max_suppression_ops(),
-                               matrix_ops(),
-                               stitch_ops(),
-                               sort_ops(),
-                               scan_ops(),
-                               search_ops(),
-                               count_ops(),
-                               unique_ops()}) {
+    const auto add = [&](const std::vector<OpRow>& family) {
       rows->insert(rows->end(), family.begin(), family.end());
-    }
+    };
+#define TFMETAL_ADD_FAMILY(family) add(family());
+    TFMETAL_OP_FAMILIES(TFMETAL_ADD_FAMILY)
+#undef TFMETAL_ADD_FAMILY
     return rows;
   }();
   return *table;

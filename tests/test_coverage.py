@@ -1,5 +1,7 @@
 """The coverage gate: what is registered is tested, and what is tested is registered."""
 
+import functools
+
 import pytest
 import tensorflow as tf
 from tensorflow.python.framework import kernels, op_def_library
@@ -12,6 +14,7 @@ from tests.cases import all_cases
 UNPREDICTABLE = {"NonDeterministicInts"}
 
 
+@functools.cache
 def _exercised() -> set[tuple[str, str]]:
     return {(c.op, c.dtype) for c in all_cases()}
 

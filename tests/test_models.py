@@ -44,7 +44,17 @@ def losses(name: str, device: str, policy: str, steps: int) -> list[float]:
         keras.config.set_dtype_policy("float32")
 
 
-@pytest.mark.parametrize("name", sorted(set(models.MODELS) - {"small_transformer", "small_lstm"}))
+# Hundreds of layers: over half a minute each.
+LARGE = ("mobilenet", "efficientnet", "resnet")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in LARGE else [])
+        for name in models.MODELS
+    ],
+)
 def test_trains_on_the_device_like_the_cpu(name):
     steps = STEPS.get(name, 5)
     metal.reset_stats()
@@ -53,13 +63,24 @@ def test_trains_on_the_device_like_the_cpu(name):
     np.testing.assert_allclose(ours, losses(name, CPU, "float32", steps), rtol=TOLERANCE["float32"])
 
 
-@pytest.mark.parametrize("policy", POLICIES[1:])
-@pytest.mark.parametrize("name", ["cnn", "small_transformer", "small_lstm", "vae", "embedding"])
+# Keras cannot make the orthogonal weights of an LSTM in bfloat16: TensorFlow's Qr has no such type.
+PRECISIONS = [
+    (name, policy)
+    for name in ("cnn", "small_transformer", "small_lstm", "vae", "embedding")
+    for policy in POLICIES[1:]
+    if (name, policy) != ("small_lstm", "bfloat16")
+]
+
+
+@pytest.mark.parametrize("name, policy", PRECISIONS)
 def test_trains_in_every_precision(name, policy):
+    # Weights of a pure type are drawn in it: another series than float32's.
+    reference = "float32" if policy.startswith("mixed") else policy
     metal.reset_stats()
     ours = losses(name, GPU, policy, 3)
     assert metal.fallbacks() == {}
-    np.testing.assert_allclose(ours[0], losses(name, CPU, "float32", 1)[0], rtol=TOLERANCE[policy])
+    expected = losses(name, CPU, reference, 1)
+    np.testing.assert_allclose(ours[0], expected[0], rtol=TOLERANCE[policy])
     assert np.isfinite(ours).all()
 
 
@@ -72,7 +93,7 @@ def test_loss_scaling_halves_after_an_overflow_and_skips_the_step():
         finally:
             keras.config.set_dtype_policy("float32")
         optimizer = keras.optimizers.LossScaleOptimizer(
-            keras.optimizers.SGD(1e-6), initial_scale=2.0**15
+            keras.optimizers.SGD(1e-3), initial_scale=2.0**15
         )
         model.compile(optimizer, "mse")
         before = model.get_weights()[0]
@@ -80,7 +101,7 @@ def test_loss_scaling_halves_after_an_overflow_and_skips_the_step():
         assert float(optimizer.dynamic_scale.numpy()) == 2.0**14
         np.testing.assert_array_equal(model.get_weights()[0], before)
         x = np.ones((8, 4), np.float32)
-        model.train_on_batch(x, np.full((8, 1), 100.0, np.float32))
+        model.train_on_batch(x, np.full((8, 1), 0.5, np.float32))
         assert (model.get_weights()[0] != before).any()
 
 

@@ -146,10 +146,6 @@ void range(NativeCall& call) {
 // Zeros also where the memory may be left as it is: results are the same each time.
 void empty(NativeCall& call) { call.clear(call.outputs[0], call.node.out().bytes()); }
 
-void deep_copy(NativeCall& call) {
-  call.copy(call.inputs[0], call.outputs[0], call.node.out().bytes());
-}
-
 // ---- rows of the op table -----------------------------------------------------------------------
 
 OpRow row(const char* op, Launch launch, std::vector<HostInput> host = {}) {
@@ -186,7 +182,6 @@ std::vector<OpRow> matrix_ops() {
        .host = {{"start", kArg}, {"limit", kArg}, {"delta", kArg}},
        .launch = range},
       {.op = "Empty", .types = T(kAny, "dtype"), .host = {{"shape", kKey}}, .launch = empty},
-      row("DeepCopy", deep_copy),
   };
 }
 
