@@ -58,11 +58,14 @@ $(LIBRARY): FORCE | $(READY)
 
 FORCE:
 
+# Each worker is a process with a plugin of its own.
+PYTEST := $(PY) -m pytest -q -n $(JOBS) --dist worksteal
+
 test: build ## all tests but the slow ones and packaging (ARGS="-k name" selects)
-	$(PY) -m pytest -q -m "not packaging and not slow" tests $(ARGS)
+	$(PYTEST) -m "not packaging and not slow" tests $(ARGS)
 
 test-slow: build ## the tests that take over half a minute each: large models
-	$(PY) -m pytest -q -m slow tests $(ARGS)
+	$(PYTEST) -m slow tests $(ARGS)
 
 demo: build ## train on digits: MODEL=cnn, mlp, lstm, transformer, embedding or vae
 	$(USE_BUILD) $(PY) -m tools.demo --model=$(MODEL) $(ARGS)

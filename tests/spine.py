@@ -270,6 +270,8 @@ def gradient(case: Case, args: dict[str, Any]) -> list[tf.Tensor]:
     with tf.device("/CPU:0"):
         for y in outputs:
             weights = np.cos(np.arange(y.shape.num_elements())).reshape(y.shape.as_list())
+            if case.dtype in REDUCED:  # also for a reference in a wider type
+                weights = weights.astype(tf.as_dtype(case.dtype).as_numpy_dtype)
             seeds.append(tf.constant(weights.astype(y.dtype.as_numpy_dtype)))
     gradients = tape.gradient(outputs, sources, seeds)
     return [tf.convert_to_tensor(g) for g in gradients if g is not None]  # of IndexedSlices, too

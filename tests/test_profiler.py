@@ -131,3 +131,29 @@ def test_rows_are_aligned_with_the_host(profile):
 
 def test_rows_have_a_duration(profile):
     assert profile["POSITIVE"] == "True"
+
+
+TWO_DEVICES = """
+import pathlib, sys
+import tensorflow as tf
+from tensorflow.tsl.profiler.protobuf import xplane_pb2
+
+tf.profiler.experimental.start(sys.argv[1])
+for i in range(2):
+    with tf.device(f"/GPU:{i}"):
+        tf.tanh(tf.ones((64,)) * 0.5).numpy()
+tf.profiler.experimental.stop()
+space = xplane_pb2.XSpace()
+(trace,) = pathlib.Path(sys.argv[1]).rglob("*.xplane.pb")
+space.ParseFromString(trace.read_bytes())
+for plane in space.planes:
+    names = {plane.event_metadata[e.metadata_id].name for l in plane.lines for e in l.events}
+    if any("Tanh" in name for name in names) and "device" in plane.name:
+        print("PLANE", plane.name)
+"""
+
+
+def test_each_device_is_a_plane(run_python, tmp_path):
+    result = run_python(TWO_DEVICES, env={"TF_METAL_DEVICES": "2"}, arguments=[str(tmp_path)])
+    planes = [line for line in result.stdout.splitlines() if line.startswith("PLANE")]
+    assert planes == ["PLANE /device:GPU:0", "PLANE /device:GPU:1"]

@@ -11,7 +11,8 @@ struct EncodeRecord {
   std::string label;  // op and node name
   uint64_t start_ns;  // GPU time, on the clock of Metal's GPUStartTime (host time since boot)
   uint64_t end_ns;
-  int stream;  // index of the stream in the process, from 0
+  int stream;      // index of the stream in the process, from 0
+  int device = 0;  // ordinal of its device
 };
 
 // While recording, every encode gets a command buffer of its own, so that its times are its own.

@@ -30,9 +30,9 @@ std::vector<EncodeRecord> Recorder::stop() {
   return std::exchange(records_, {});
 }
 
-void Recorder::add(const std::string& label, double start, double end, int stream) {
+void Recorder::add(const std::string& label, double start, double end, int stream, int device) {
   std::lock_guard lock(mutex_);
-  records_.push_back({label, nanoseconds(start), nanoseconds(end), stream});
+  records_.push_back({label, nanoseconds(start), nanoseconds(end), stream, device});
 }
 
 void start_recording() { Recorder::instance().start(); }

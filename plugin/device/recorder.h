@@ -17,7 +17,7 @@ class Recorder {
   void start();
   std::vector<EncodeRecord> stop();
   // Times in seconds, as Metal reports them.
-  void add(const std::string& label, double start, double end, int stream);
+  void add(const std::string& label, double start, double end, int stream, int device);
 
  private:
   std::atomic<bool> on_{false};

@@ -88,6 +88,7 @@ class Timeline::Lock {
 
 Timeline::Timeline(Device& device, int index)
     : index_(index),
+      device_(device.ordinal()),
       ops_per_commit_(std::max(1L, env::integer(env::kOpsPerCommit))),
       bytes_per_commit_(static_cast<size_t>(std::max(1L, env::integer(env::kBytesPerCommit)))),
       queue_(device.metal().new_command_queue()),
@@ -251,7 +252,7 @@ void Timeline::completed(Submission& submission, mtl::CommandBuffer last) {
       const auto& parts = submission.work.parts;
       const mtl::CommandBuffer first = parts.empty() ? last : mtl::CommandBuffer(parts.front());
       Recorder::instance().add(submission.work.labels.front()->text(), first.gpu_start_time(),
-                               last.gpu_end_time(), index_);
+                               last.gpu_end_time(), index_, device_);
     }
     submission.work = Open();
     finish(submission, std::move(error));

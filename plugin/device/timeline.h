@@ -127,7 +127,7 @@ class Timeline {
   std::vector<Ticket> waits_of(uint64_t value);
   std::optional<Error> take_poison(uint64_t up_to);
 
-  const int index_;
+  const int index_, device_;  // device_: ordinal
   const long ops_per_commit_;
   const size_t bytes_per_commit_;
   const mtl::Ref<mtl::CommandQueue> queue_;

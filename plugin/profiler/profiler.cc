@@ -109,6 +109,7 @@ std::vector<TimelineEvent> timeline_events(const std::vector<EncodeRecord>& reco
     event.start_ns = record.start_ns + uint64_t(boot_ns);
     event.end_ns = record.end_ns + uint64_t(boot_ns);
     event.stream = record.stream;
+    event.device = record.device;
   }
   return events;
 }

@@ -9,7 +9,6 @@
 
 int main(int argc, char** argv) {
   std::vector<tfmetal::EncodeRecord> records;
-  std::vector<int> devices;
   for (std::string line; std::getline(std::cin, line);) {
     std::istringstream in(line);
     std::string label, start, end, stream, device;
@@ -18,10 +17,9 @@ int main(int argc, char** argv) {
     std::getline(in, end, ',');
     std::getline(in, stream, ',');
     std::getline(in, device, ',');
-    records.push_back({label, std::stoull(start), std::stoull(end), std::stoi(stream)});
-    devices.push_back(std::stoi(device));
+    records.push_back(
+        {label, std::stoull(start), std::stoull(end), std::stoi(stream), std::stoi(device)});
   }
-  auto events = tfmetal::timeline_events(records, argc > 1 ? std::atoll(argv[1]) : 0);
-  for (size_t i = 0; i < events.size(); ++i) events[i].device = devices[i];
+  const auto events = tfmetal::timeline_events(records, argc > 1 ? std::atoll(argv[1]) : 0);
   std::cout << tfmetal::encode_xspace(events);
 }
