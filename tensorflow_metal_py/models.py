@@ -168,6 +168,13 @@ def _small_transformer(spec: Model) -> keras.Model:
     return _transformer(spec, width=32, blocks=2, heads=2)
 
 
+def _on_cpu() -> bool:
+    """Whether the model is made under `tf.device("CPU")`."""
+    from tensorflow.python.eager import context
+
+    return "CPU" in (context.context().device_name or "").upper()
+
+
 def _recurrent(layer: str, units: int) -> Callable[[Model], keras.Model]:
     def make(spec: Model) -> keras.Model:
         import keras
@@ -176,7 +183,9 @@ def _recurrent(layer: str, units: int) -> Callable[[Model], keras.Model]:
         return Sequential(
             [
                 Input(spec.inputs),
-                getattr(keras.layers, layer)(units),
+                # With a GPU in the process Keras takes CudnnRNN, which no CPU has: TensorFlow would
+                # run it on the GPU.
+                getattr(keras.layers, layer)(units, use_cudnn=False if _on_cpu() else "auto"),
                 layers.Dense(spec.classes, dtype="float32"),
             ]
         )
