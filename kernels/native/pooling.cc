@@ -75,8 +75,6 @@ PoolArguments arguments(const Node& node, const Pooling& p) {
   for (size_t i = 0; i < 3; ++i) set_axis(&a, i, Window());
   if (pools_channels(node, p)) {  // they are the width of as many images as there are pixels
     set_axis(&a, 2, window_of(node, p, channels));
-    int64_t pixels = 1;
-    for (size_t i = 0; i + 2 < rank; ++i) pixels *= p.input[layout.spatial(i)];
     if (layout.channels_first) throw_unimplemented(node.describe(), ": depthwise pooling in NCHW");
     a.channels = 1;
   } else {
