@@ -64,8 +64,8 @@ def ops_page() -> str:
         "waits for the device to learn its output's shape, `resource` and\n"
         "`variant` work on variables and tensor lists. *Host inputs* are read on the host: a\n"
         "`key` is part of the compiled plan, an `arg` is passed at each launch. *Precision*\n"
-        "is the class of automatic mixed precision. int32 is missing where TensorFlow itself\n"
-        "keeps it on the host.\n\n"
+        "is the class of automatic mixed precision. int32 is missing where it is shape\n"
+        "arithmetic, which stays on the host.\n\n"
         f"{len({op[0] for op in rows})} ops.\n\n{table(header, rows)}"
     )
 
