@@ -122,4 +122,4 @@ bench: build ## the benchmarks (ARGS selects)
 	$(USE_BUILD) $(PY) -m benchmarks $(ARGS)
 
 clean: ## remove everything that was built, but not .venv
-	rm -rf build build-* dist demo_out .pytest_cache .ruff_cache
+	rm -rf build build-* bazel-* dist demo_out .pytest_cache .ruff_cache
