@@ -97,8 +97,9 @@ test-sanitize: $(READY) ## AddressSanitizer, UndefinedBehaviorSanitizer, ThreadS
 test-versions: build ## one library with TensorFlow 2.18 to nightly (VERSIONS=2.18,2.20 selects)
 	$(PY) tools/test_versions.py --library=$(LIBRARY) --versions=$(VERSIONS) -- $(ARGS)
 
-# The kernels, their errors and the variables: what depends on TensorFlow's version.
-VERSIONS_SMOKE := tests/test_ops.py tests/test_errors.py tests/test_coverage.py tests/test_variables.py
+# The kernels (in one type), their errors and the variables: what depends on TensorFlow's version.
+VERSIONS_SMOKE := tests/test_ops.py tests/test_errors.py tests/test_coverage.py \
+	tests/test_variables.py -k 'float32 or variables or errors or coverage'
 test-versions-smoke: ## the same for a version with variable functions and one that needs the shim
 	$(MAKE) test-versions VERSIONS=2.18,2.20 ARGS="$(VERSIONS_SMOKE)"
 
