@@ -26,8 +26,6 @@ NO_METAL_TYPE = {
     "double": "Metal has no float64: use float32",
     "complex128": "Metal has no complex128: use complex64",
 }
-# Ops that belong on the host on every GPU: nothing is lost, and nothing needs to be done.
-HOST_DTYPES = ("string", "resource", "variant")
 
 
 class BadInputError(ValueError):

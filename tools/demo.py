@@ -25,6 +25,7 @@ from absl import app, flags
 
 import tensorflow_metal_py as metal
 from tensorflow_metal_py import models
+from tensorflow_metal_py.bench import CPU, POLICIES
 
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
@@ -37,8 +38,6 @@ DEMOS = {
     "embedding": ("embedding", (64,), 16),
     "vae": ("vae", (8, 8, 1), None),
 }
-POLICIES = ("float32", "mixed_float16", "mixed_bfloat16")
-CPU = "/CPU:0"
 
 LEARNING_RATE = 3e-3
 COMPARED_STEPS = 50
