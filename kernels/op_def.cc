@@ -13,13 +13,16 @@ namespace {
 
 // Field numbers of tensorflow/core/framework/op_def.proto.
 constexpr int kOpName = 1, kOpInput = 2, kOpOutput = 3, kOpAttr = 4;
-constexpr int kArgName = 1, kArgNumberAttr = 5, kArgTypeListAttr = 6;
+constexpr int kArgName = 1, kArgType = 3, kArgTypeAttr = 4, kArgNumberAttr = 5,
+              kArgTypeListAttr = 6;
 constexpr int kAttrName = 1, kAttrAllowedValues = 7;
 
 ArgDef parse_arg(std::string_view bytes) {
   ArgDef arg;
   for (WireReader r(bytes); r.next();) {
     if (r.is(kArgName, WireType::kBytes)) arg.name = r.bytes();
+    if (r.is(kArgType, WireType::kVarint)) arg.type = data_type(r.varint());
+    if (r.is(kArgTypeAttr, WireType::kBytes)) arg.type_attr = r.bytes();
     if (r.is(kArgNumberAttr, WireType::kBytes)) arg.number_attr = r.bytes();
     if (r.is(kArgTypeListAttr, WireType::kBytes)) arg.type_list_attr = r.bytes();
   }
@@ -48,6 +51,20 @@ OpDef parse(std::string_view bytes) {
     if (r.is(kOpAttr, WireType::kBytes)) parse_attr(r.bytes(), &def);
   }
   return def;
+}
+
+std::vector<TF_DataType> types(const std::vector<ArgDef>& args, const NodeDef& node) {
+  std::vector<TF_DataType> out;
+  for (const ArgDef& arg : args) {
+    if (!arg.type_list_attr.empty()) {
+      const std::vector<TF_DataType> list = node.attr_types(arg.type_list_attr);
+      out.insert(out.end(), list.begin(), list.end());
+    } else {
+      const TF_DataType type = arg.type_attr.empty() ? arg.type : node.attr_type(arg.type_attr);
+      out.insert(out.end(), arg_length(arg, node), type);
+    }
+  }
+  return out;
 }
 
 OpDef read_from_tensorflow(const std::string& op) {
@@ -94,6 +111,14 @@ size_t output_count(const NodeDef& node) {
   size_t count = 0;
   for (const ArgDef& arg : op_def(node.op).outputs) count += arg_length(arg, node);
   return count;
+}
+
+std::vector<TF_DataType> input_types(const NodeDef& node) {
+  return types(op_def(node.op).inputs, node);
+}
+
+std::vector<TF_DataType> output_types(const NodeDef& node) {
+  return types(op_def(node.op).outputs, node);
 }
 
 }  // namespace tfmetal

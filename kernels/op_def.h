@@ -12,8 +12,10 @@ namespace tfmetal {
 
 struct ArgDef {
   std::string name;
-  std::string number_attr;     // N of `values: N * T`
-  std::string type_list_attr;  // T of `components: T` with a list of types
+  TF_DataType type = TF_DataType(0);  // float of `x: float`; 0: an attribute tells
+  std::string type_attr;              // T of `x: T`
+  std::string number_attr;            // N of `values: N * T`
+  std::string type_list_attr;         // T of `components: T` with a list of types
   bool is_list() const { return !number_attr.empty() || !type_list_attr.empty(); }
 };
 
@@ -32,5 +34,9 @@ size_t arg_length(const ArgDef& arg, const NodeDef& node);
 // For each input tensor of `node`, the name of its argument.
 std::vector<std::string> input_names(const NodeDef& node);
 size_t output_count(const NodeDef& node);
+
+// The type of each tensor. Throw InvalidArgument when `node` lacks an attribute.
+std::vector<TF_DataType> input_types(const NodeDef& node);
+std::vector<TF_DataType> output_types(const NodeDef& node);
 
 }  // namespace tfmetal

@@ -1,0 +1,296 @@
+// Outlining: what goes into a cluster, what stays outside, and which names live on. The test links
+// no TensorFlow: a stand-in knows the definitions of the few ops used.
+#include <map>
+
+#include "grappler/cluster/outline.h"
+#include "grappler/graphdef/wire.h"
+#include "plugin/tf_api.h"
+#include "tests/cc/check.h"
+
+using namespace tfmetal;
+
+// ---- op definitions -----------------------------------------------------------------------------
+
+// (name, type attribute) of inputs and outputs; "*" marks a list of T with its length's attribute.
+struct Definition {
+  std::vector<std::pair<std::string, std::string>> inputs, outputs;
+};
+static const std::map<std::string, Definition> kDefinitions = {
+    {"Relu", {{{"features", "T"}}, {{"activations", "T"}}}},
+    {"AddV2", {{{"x", "T"}, {"y", "T"}}, {{"z", "T"}}}},
+    {"Sum", {{{"input", "T"}, {"reduction_indices", "Tidx"}}, {{"output", "T"}}}},
+    {"Unpack", {{{"value", "T"}}, {{"output", "*num"}}}},
+};
+static TF_Code last_code;
+
+static std::string serialized(const std::string& op, const Definition& definition) {
+  const auto arg = [](const std::pair<std::string, std::string>& spec) {
+    WireWriter out;
+    out.bytes(1, spec.first);
+    if (spec.second.starts_with('*'))
+      out.bytes(4, "T").bytes(5, spec.second.substr(1));
+    else
+      out.bytes(4, spec.second);
+    return out.take();
+  };
+  WireWriter out;
+  out.bytes(1, op);
+  for (const auto& spec : definition.inputs) out.bytes(2, arg(spec));
+  for (const auto& spec : definition.outputs) out.bytes(3, arg(spec));
+  return out.take();
+}
+
+static void stand_in_for_tensorflow() {
+  tf.TF_NewStatus = +[]() -> TF_Status* { return nullptr; };
+  tf.TF_DeleteStatus = +[](TF_Status*) {};
+  tf.TF_GetCode = +[](const TF_Status*) { return last_code; };
+  tf.TF_Message = +[](const TF_Status*) { return "no such op"; };
+  tf.TF_NewGraph = +[]() -> TF_Graph* { return nullptr; };
+  tf.TF_DeleteGraph = +[](TF_Graph*) {};
+  tf.TF_NewBuffer = +[]() { return new TF_Buffer{}; };
+  tf.TF_DeleteBuffer = +[](TF_Buffer* buffer) { delete buffer; };
+  tf.TF_GraphGetOpDef = +[](TF_Graph*, const char* op, TF_Buffer* out, TF_Status*) {
+    static auto* const bytes = new std::map<std::string, std::string>();
+    const auto found = kDefinitions.find(op);
+    last_code = found == kDefinitions.end() ? TF_NOT_FOUND : TF_OK;
+    if (last_code != TF_OK) return;
+    std::string& text = (*bytes)[op] = serialized(op, found->second);
+    out->data = text.data();
+    out->length = text.size();
+  };
+}
+
+// ---- graphs -------------------------------------------------------------------------------------
+
+static const char kGpu[] = "/job:localhost/replica:0/task:0/device:GPU:0";
+
+static NodeDef make(const std::string& name, const std::string& op,
+                    std::vector<std::string> inputs = {}) {
+  NodeDef node;
+  node.name = name;
+  node.op = op;
+  node.device = kGpu;
+  node.inputs = std::move(inputs);
+  node.set_attr("T", AttrValue::of_type(TF_FLOAT));
+  if (op == "Sum") node.set_attr("Tidx", AttrValue::of_type(TF_INT32));
+  if (op == "Unpack") node.set_attr("num", AttrValue::of_int(2));
+  node.set_attr("_class", AttrValue::of_strings({"loc:@elsewhere"}));
+  return node;
+}
+
+static NodeDef constant(const std::string& name, size_t elements,
+                        std::vector<std::string> inputs = {}) {
+  NodeDef node = make(name, "Const", std::move(inputs));
+  node.remove_attr("T");
+  node.set_attr("dtype", AttrValue::of_type(TF_FLOAT));
+  const std::string content(elements * sizeof(float), '\0');
+  node.set_attr("value",
+                AttrValue::of_tensor(TensorProto::make(TF_FLOAT, {int64_t(elements)}, content)));
+  return node;
+}
+
+static std::string preserved;  // the name of the one preserved node, or ""
+
+static Context make_context() {
+  tf.TF_GetNodesToPreserveListSize =
+      +[](const TF_GrapplerItem*, int* count, size_t* size, TF_Status*) {
+        last_code = TF_OK;
+        *count = !preserved.empty();
+        *size = preserved.size();
+      };
+  tf.TF_GetNodesToPreserveList =
+      +[](const TF_GrapplerItem*, char** values, size_t* lengths, int, void*, size_t, TF_Status*) {
+        if (preserved.empty()) return;
+        values[0] = preserved.data();
+        lengths[0] = preserved.size();
+      };
+  static int item;
+  return Context(reinterpret_cast<TF_GrapplerItem*>(&item), "GPU");
+}
+
+// A view of the nodes, of which those named in `members` are outlined.
+struct Outlined {
+  GraphView view;
+  GraphNode* cluster = nullptr;
+
+  Outlined(std::vector<NodeDef> nodes, const std::vector<std::string>& members,
+           const std::string& preserve = "")
+      : view(GraphDef{std::move(nodes), ""}) {
+    preserved = preserve;
+    again(members);
+    preserved.clear();
+  }
+  void again(const std::vector<std::string>& members) {
+    Context context = make_context();
+    std::vector<GraphNode*> list;
+    for (const std::string& name : members) list.push_back(view.find(name));
+    cluster = &outline(view, list, context, "test");
+  }
+  std::string inside() const {
+    std::string out;
+    for (const NodeDef& node : GraphDef::parse(cluster->def().attr_string("graph")).nodes) {
+      out += node.name + "=" + node.op + "(";
+      for (const std::string& input : node.inputs) out += input + " ";
+      out += ")\n";
+    }
+    return out;
+  }
+  std::string inputs_of(const std::string& name) const {
+    std::string out;
+    for (const NodeDef& node : view.graph().nodes)
+      if (node.name == name)
+        for (const std::string& input : node.inputs) out += input + " ";
+    return out;
+  }
+  std::string names() const {
+    std::string out;
+    for (const NodeDef& node : view.graph().nodes) out += node.name + " ";
+    return out;
+  }
+};
+
+TEST(members_become_one_node_under_the_last_ones_name) {
+  stand_in_for_tensorflow();
+  const Outlined o({make("x", "_Arg"), make("r", "Relu", {"x"}), make("s", "AddV2", {"r", "x"}),
+                    make("out", "_Retval", {"s"})},
+                   {"s", "r"});
+  CHECK_EQ(o.names(), "x out s ");
+  CHECK_EQ(o.inputs_of("s"), "x ");
+  CHECK_EQ(o.inputs_of("out"), "s ");
+  CHECK_EQ(o.inside(), "arg_0=_Arg()\nr=Relu(arg_0 )\ns=AddV2(r arg_0 )\nresult_0=_Retval(s )\n");
+  const NodeDef& def = o.cluster->def();
+  CHECK_EQ(def.op, "_MetalCluster");
+  CHECK_EQ(def.device, kGpu);
+  CHECK_EQ(def.attr_string("pattern"), "test");
+  CHECK(def.attr_types("Thost").empty());
+  CHECK(def.attr_types("Targs") == std::vector{TF_FLOAT});
+  CHECK(def.attr_types("Tresults") == std::vector{TF_FLOAT});
+  const GraphDef body = GraphDef::parse(def.attr_string("graph"));
+  CHECK(!body.nodes[1].has_attr("_class"));
+  CHECK_EQ(body.nodes[1].device, "");
+}
+
+TEST(small_constants_go_in_and_large_ones_stay) {
+  stand_in_for_tensorflow();
+  const Outlined o({make("before", "NoOp"), constant("small", 256, {"^before"}),
+                    constant("large", 257), make("a", "AddV2", {"small", "large"}),
+                    make("b", "AddV2", {"a", "small"}), make("out", "_Retval", {"b"})},
+                   {"a", "b"});
+  CHECK_EQ(o.names(), "before large out b ");
+  CHECK_EQ(o.inputs_of("b"), "large ^before ");  // what the constant waited for
+  CHECK_EQ(o.inside(),
+           "arg_0=_Arg()\nsmall=Const()\na=AddV2(small arg_0 )\nb=AddV2(a small )\n"
+           "result_0=_Retval(b )\n");
+}
+
+TEST(host_inputs_come_first) {
+  stand_in_for_tensorflow();
+  const Outlined o({make("x", "_Arg"), make("axes", "_Arg"), make("s", "Sum", {"x", "axes"}),
+                    make("out", "_Retval", {"s"})},
+                   {"s"});
+  CHECK_EQ(o.inputs_of("s"), "axes x ");
+  CHECK(o.cluster->def().attr_types("Thost") == std::vector{TF_INT32});
+  CHECK(o.cluster->def().attr_types("Targs") == std::vector{TF_FLOAT});
+  CHECK_EQ(o.inside(), "arg_0=_Arg()\narg_1=_Arg()\ns=Sum(arg_1 arg_0 )\nresult_0=_Retval(s )\n");
+}
+
+TEST(several_results_and_ports) {
+  stand_in_for_tensorflow();
+  const Outlined o({make("x", "_Arg"), make("u", "Unpack", {"x"}), make("r", "Relu", {"u"}),
+                    make("out", "_Retval", {"u:1"}), make("out2", "_Retval", {"r"})},
+                   {"u", "r"});
+  CHECK_EQ(o.inputs_of("out2"), "r ");  // its name, so result 0
+  CHECK_EQ(o.inputs_of("out"), "r:1 ");
+  CHECK_EQ(o.inside(),
+           "arg_0=_Arg()\nu=Unpack(arg_0 )\nr=Relu(u )\nresult_0=_Retval(r )\n"
+           "result_1=_Retval(u:1 )\n");
+}
+
+TEST(control_edges_move_to_the_cluster) {
+  stand_in_for_tensorflow();
+  const Outlined o({make("x", "_Arg"), make("first", "NoOp"), make("a", "Relu", {"x", "^first"}),
+                    make("b", "Relu", {"a", "^first", "^a"}), make("then", "NoOp", {"^a", "^b"}),
+                    make("out", "_Retval", {"b"})},
+                   {"a", "b"});
+  CHECK_EQ(o.inputs_of("b"), "x ^first ");
+  CHECK_EQ(o.inputs_of("then"), "^b ");
+}
+
+TEST(preserved_names_live_on) {
+  stand_in_for_tensorflow();
+  const std::vector<NodeDef> nodes = {
+      make("x", "_Arg"),        make("a", "Relu", {"x"}),      make("u", "Unpack", {"a"}),
+      make("b", "Relu", {"u"}), make("out", "_Retval", {"b"}),
+  };
+  // One output: the cluster is called so.
+  const Outlined inner(nodes, {"a", "u", "b"}, "a");
+  CHECK_EQ(inner.names(), "x out a ");
+  CHECK_EQ(inner.inputs_of("out"), "a:1 ");
+  // Several outputs: an IdentityN beside the cluster.
+  const Outlined several(nodes, {"a", "u", "b"}, "u");
+  CHECK_EQ(several.names(), "x out b/test u ");
+  CHECK_EQ(several.inputs_of("u"), "b/test b/test:1 ");
+  CHECK_EQ(several.inputs_of("out"), "b/test:2 ");
+  CHECK_EQ(several.view.find("u")->op(), "IdentityN");
+  CHECK(several.view.find("u")->def().attr_types("T") == std::vector(2, TF_FLOAT));
+  // Nobody else reads it.
+  const Outlined last({nodes.begin(), nodes.end() - 1}, {"a", "u", "b"}, "b");
+  CHECK_EQ(last.names(), "x b ");
+}
+
+TEST(clusters_are_dissolved_in_larger_ones) {
+  stand_in_for_tensorflow();
+  Outlined o(
+      {make("x", "_Arg"), make("y", "_Arg"), constant("c", 1), make("a", "AddV2", {"x", "c"}),
+       make("b", "Relu", {"a"}), make("d", "AddV2", {"b", "y"}), make("e", "Relu", {"d"}),
+       make("out", "_Retval", {"e"})},
+      {"a", "b"});
+  o.again({"d", "e"});
+  CHECK_EQ(o.names(), "x y out b e ");
+  o.again({"b", "e"});
+  CHECK_EQ(o.names(), "x y out e ");
+  CHECK_EQ(o.inputs_of("e"), "x y ");
+  CHECK_EQ(o.inside(),
+           "arg_0=_Arg()\narg_1=_Arg()\nc=Const()\na=AddV2(arg_0 c )\nb=Relu(a )\n"
+           "d=AddV2(b arg_1 )\ne=Relu(d )\nresult_0=_Retval(e )\n");
+}
+
+TEST(what_cannot_be_outlined_leaves_the_graph_alone) {
+  stand_in_for_tensorflow();
+  GraphView view(
+      GraphDef{{make("x", "_Arg"), make("a", "Relu", {"x"}), make("b", "NoSuchOp", {"a"}),
+                make("c", "Relu", {"a"}), make("out", "_Retval", {"b"})},
+               ""});
+  const std::string before = view.graph().serialized();
+  Context context(nullptr, "GPU");
+  const auto refused = [&](const std::vector<std::string>& names) {
+    std::vector<GraphNode*> members;
+    for (const std::string& name : names) members.push_back(view.find(name));
+    try {
+      outline(view, members, context, "test");
+    } catch (const Error&) {
+      return view.graph().serialized() == before;
+    }
+    return false;
+  };
+  CHECK(refused({"a", "b"}));
+  CHECK(refused({"a", "a"}));
+  CHECK(refused({"c"}));  // nobody reads it
+  CHECK(refused({}));
+}
+
+TEST(thousands_of_members) {
+  stand_in_for_tensorflow();
+  std::vector<NodeDef> nodes = {make("x", "_Arg")};
+  std::vector<std::string> members;
+  for (int i = 0; i < 5000; ++i) {
+    const std::string source = i ? members.back() : "x";
+    members.push_back(concat("n", i));
+    nodes.push_back(make(members.back(), "AddV2", {source, "x"}));
+  }
+  nodes.push_back(make("out", "_Retval", {members.back()}));
+  const Outlined o(std::move(nodes), members);
+  CHECK_EQ(o.names(), "x out n4999 ");
+}
+
+TEST_MAIN()
