@@ -172,7 +172,10 @@ def _registration(host_name: str, function: Function, arguments: list[str], run:
         if p.attribute in ("buffer", "threadgroup"):
             element = p.element(substitute)
             shared = "true" if p.attribute == "threadgroup" else "false"
-            rows.append(f"{{{p.index}, sizeof({element}), alignof({element}), {shared}}}")
+            written = "false" if re.search(r"\b(const|constant)\b", p.type) else "true"
+            rows.append(
+                f"{{{p.index}, sizeof({element}), alignof({element}), {shared}, {written}}}"
+            )
     return f"""
 static void thunk_{host_name}([[maybe_unused]] void* const* buffers,
                               [[maybe_unused]] const host::msl::Thread& t) {{

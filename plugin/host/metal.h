@@ -25,6 +25,7 @@ struct Buffer : Object {
 struct Command {
   std::string_view label;
   std::function<void()> run;
+  bool tells_writes = false;  // calls forget_operands_at() for each buffer that it writes
 };
 
 struct CommandQueue;  // plugin/host/metal/command.h

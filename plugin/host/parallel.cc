@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <exception>
@@ -24,6 +25,30 @@ namespace {
 // Parts per thread: a thread that was held up leaves its parts to the others.
 constexpr size_t kPartsPerThread = 4;
 
+// Tells the processor that this thread only looks.
+void pause() {
+#if defined(__x86_64__)
+  _mm_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+// Looks for a short while before the caller goes to sleep: to wake a thread takes longer than many
+// a job.
+template <class Condition>
+void spin(const Condition& condition) {
+  constexpr auto kPatience = std::chrono::microseconds(30);
+  constexpr int kLooks = 16;  // between two looks at the clock
+  const auto end = std::chrono::steady_clock::now() + kPatience;
+  do {
+    for (int i = 0; i < kLooks; ++i) {
+      if (condition()) return;
+      pause();
+    }
+  } while (std::chrono::steady_clock::now() < end);
+}
+
 struct Job {
   size_t n, part, parts;
   const std::function<void(size_t, size_t)>* body;
@@ -31,7 +56,8 @@ struct Job {
   std::atomic<size_t> next{0};  // the part to be taken next
   std::mutex mutex;
   std::condition_variable finished;
-  size_t done = 0;  // parts that have run
+  size_t done = 0;                    // parts that have run
+  std::atomic<size_t> done_parts{0};  // the same, for those who look without the mutex
   std::exception_ptr error;
 
   void run() {
@@ -45,9 +71,11 @@ struct Job {
       std::lock_guard lock(mutex);
       if (thrown && !error) error = thrown;
       if (++done == parts) finished.notify_all();
+      done_parts.store(done, std::memory_order_release);
     }
   }
   void wait() {
+    spin([&] { return done_parts.load(std::memory_order_acquire) == parts; });
     std::unique_lock lock(mutex);
     finished.wait(lock, [&] { return done == parts; });
     if (error) std::rethrow_exception(error);
@@ -64,6 +92,7 @@ class Pool {
     {
       std::lock_guard lock(mutex_);
       jobs_.push_back(job);
+      offers_.fetch_add(1, std::memory_order_release);
     }
     available_.notify_all();
   }
@@ -81,6 +110,7 @@ class Pool {
         if (candidate->next.load(std::memory_order_relaxed) < candidate->parts) job = candidate;
         if (job) break;
       }
+      const unsigned offers = offers_.load(std::memory_order_relaxed);
       if (!job) {
         available_.wait(lock);
         continue;
@@ -88,12 +118,14 @@ class Pool {
       lock.unlock();
       set_floating_point_mode(job->mode);
       job->run();
+      spin([&] { return offers_.load(std::memory_order_acquire) != offers; });
       lock.lock();
     }
   }
 
   std::mutex mutex_;
   std::condition_variable available_;
+  std::atomic<unsigned> offers_{0};
   std::deque<std::shared_ptr<Job>> jobs_;
 };
 

@@ -465,4 +465,49 @@ TEST(matrix_products_of_parts_of_buffers) {
   CHECK(multiply(false, 1) == (std::vector<float>{66, 13, 126, 15}));
 }
 
+// The host keeps operands of products in a form of its own.
+TEST(matrix_products_see_what_was_written_in_between) {
+  Fixture f;
+  Shaders shaders(f.device);
+  constexpr NSUInteger kSide = 48, kBytes = kSide * kSide * sizeof(float);
+  const auto filled = [&](float value) {
+    auto buffer = f.device.new_buffer(kBytes);
+    std::fill_n(static_cast<float*>(buffer.contents()), kSide * kSide, value);
+    return buffer;
+  };
+  const auto left = filled(1), weights = filled(2);
+  const ns::Ref<mtl::Buffer> results[] = {filled(0), filled(0), filled(0), filled(0)};
+  const auto how =
+      mps::MatrixDescriptor::make(kSide, kSide, kSide * sizeof(float), mps::DataType::Float32);
+  const auto product =
+      mps::MatrixMultiplication::make(f.device, false, false, kSide, kSide, kSide, 1, 0);
+  const auto commands = mps::CommandBuffer::from_queue(f.queue);
+  const auto multiply = [&](mtl::Buffer right, mtl::Buffer result) {
+    product.encode(commands, mps::Matrix::make(left, 0, how), mps::Matrix::make(right, 0, how),
+                   mps::Matrix::make(result, 0, how));
+  };
+  multiply(weights, results[0]);
+  const mtl::ComputeCommandEncoder encoder = commands.root().compute_encoder();
+  const float three = 3;
+  const uint64_t count = kSide * kSide;
+  encoder.set_pipeline(shaders.pipeline(f.device, "fill_4"));
+  encoder.set_buffer(weights, 0, 0);
+  encoder.set_bytes(&three, sizeof three, 1);
+  encoder.set_bytes(&count, sizeof count, 2);
+  encoder.dispatch_threads({count, 1, 1}, {256, 1, 1});
+  encoder.end_encoding();
+  multiply(weights, results[1]);
+  fill_bytes(commands.root(), weights, 0, kBytes, 0);
+  multiply(weights, results[2]);
+  multiply(results[1], weights);
+  multiply(weights, results[3]);
+  commands.root().commit();
+  commands.root().wait_until_completed();
+  const auto first = [](const mtl::Buffer& b) { return *static_cast<float*>(b.contents()); };
+  CHECK_EQ(first(results[0]), 2.0f * kSide);
+  CHECK_EQ(first(results[1]), 3.0f * kSide);
+  CHECK_EQ(first(results[2]), 0.0f);
+  CHECK_EQ(first(results[3]), 3.0f * kSide * kSide * kSide);
+}
+
 TEST_MAIN()

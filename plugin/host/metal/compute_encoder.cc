@@ -4,6 +4,7 @@
 
 #include "plugin/host/metal/encoder.h"
 #include "plugin/host/metal/library.h"
+#include "plugin/host/mps_graph/kept_operands.h"
 #include "plugin/host/msl/kernel.h"
 
 namespace host {
@@ -140,8 +141,13 @@ void dispatch(ComputeEncoder* self, msl::Size3 grid, msl::Size3 group_size) {
     launch.buffers[i] = self->arguments[i].address;
   }
   self->add(
-      [&kernel, launch = std::move(launch), bytes = self->bytes] { msl::launch(kernel, launch); },
-      {self->pipeline});
+      [&kernel, launch = std::move(launch), bytes = self->bytes] {
+        for (const msl::Parameter& p : kernel.parameters) {
+          if (p.written) forget_operands_at(launch.buffers[p.index]);
+        }
+        msl::launch(kernel, launch);
+      },
+      {self->pipeline}, true);
 }
 
 void dispatch_threads(ComputeEncoder* self, mtl::Size threads, mtl::Size group) {

@@ -22,8 +22,8 @@ void Encoder::check_open(const char* selector) const {
   if (ended) abort_like_apple(std::string(selector) + ": the encoder has ended encoding");
 }
 
-void Encoder::add(std::function<void()> run, const std::vector<id>& used) {
-  commands.push_back(std::move(run));
+void Encoder::add(std::function<void()> run, const std::vector<id>& used, bool tells_writes) {
+  commands.push_back({{}, std::move(run), tells_writes});
   for (id resource : used) resources.push_back(objc_retain(resource));
 }
 
@@ -32,7 +32,10 @@ void Encoder::end() {
   ended = true;
   std::lock_guard lock(buffer->state->mutex);
   buffer->state->encoder_open = false;
-  for (auto& run : commands) buffer->state->commands.push_back({label, std::move(run)});
+  for (Command& command : commands) {
+    command.label = label;
+    buffer->state->commands.push_back(std::move(command));
+  }
   auto& kept = buffer->state->resources;
   kept.insert(kept.end(), resources.begin(), resources.end());
   commands.clear();

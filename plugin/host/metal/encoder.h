@@ -8,15 +8,15 @@ namespace host {
 struct Encoder : Object {
   explicit Encoder(CommandBuffer* target);  // retains
   ~Encoder() override;
-  // Aborts after endEncoding.
-  void add(std::function<void()> run, const std::vector<id>& used);
+  // Aborts after endEncoding. `tells_writes`: see Command.
+  void add(std::function<void()> run, const std::vector<id>& used, bool tells_writes = false);
   void check_open(const char* selector) const;
   void end();
 
   CommandBuffer* buffer;
-  std::string_view label;  // of one of the resources
-  std::vector<std::function<void()>> commands;
-  std::vector<id> resources;  // retained
+  std::string_view label;         // of one of the resources
+  std::vector<Command> commands;  // without label
+  std::vector<id> resources;      // retained
   bool ended = false;
 };
 

@@ -1,6 +1,6 @@
 // MPSMatrix and MPSMatrixMultiplication.
 #include "plugin/host/mps.h"
-#include "plugin/host/mps_graph/gemm.h"
+#include "plugin/host/mps_graph/kept_operands.h"
 
 namespace host {
 
@@ -75,8 +75,12 @@ void encode(MatrixMultiplication* self, id to, id left, id right, id result) {
   }
   const Target target{const_cast<char*>(z.data), z.type, z.row_stride, self->beta != 0, true};
   const long m = long(self->rows), n = long(self->columns), k = long(self->inner);
-  buffer->root->append({self->label, [=] { gemm(m, n, k, x, y, target); }},
-                       {self, a->buffer, b->buffer, c->buffer});
+  const Owner owner{b->buffer->bytes, b->buffer->bytes + b->buffer->length};
+  const auto multiply = [=] {
+    if (!multiply_by_kept(m, n, k, x, y, owner, target)) gemm(m, n, k, x, y, target);
+    forget_operands_at(target.data);
+  };
+  buffer->root->append({self->label, multiply, true}, {self, a->buffer, b->buffer, c->buffer});
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 
 #include "plugin/host/classes.h"
 #include "plugin/host/metal/command.h"
+#include "plugin/host/mps_graph/kept_operands.h"
 #include "plugin/host/parallel.h"
 
 namespace host {
@@ -58,8 +59,10 @@ double seconds_now() {
 // Runs the commands up to the first that fails. What follows a failure, signals included, does not
 // happen, as on a GPU.
 void execute(CommandBuffer::State& buffer) {
+  forget_operands();
   for (const Command& command : buffer.commands) {
     chaos_delay();
+    if (!command.tells_writes) forget_operands();
     if (buffer.fail_at == static_cast<size_t>(&command - buffer.commands.data())) {
       buffer.error = "injected failure";
     } else {

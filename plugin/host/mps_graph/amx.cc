@@ -1,6 +1,7 @@
 #include "plugin/host/mps_graph/amx.h"
 
 #include <algorithm>
+#include <array>
 
 #include "plugin/host/mps_graph/isa.h"
 
@@ -116,6 +117,12 @@ HOST_AMX inline void transpose(Floats* x) {
 // element of each line.
 template <int kPlanes>
 HOST_AMX inline void store_tile(bool is_a, const Floats* x, char* to, Words& most) {
+  constexpr auto kUpperHalves = [] {  // of the lanes of two vectors
+    std::array<uint16_t, 2 * kLines> which{};
+    for (long j = 0; j < 2 * kLines; ++j) which[j] = uint16_t(2 * j + 1);
+    return which;
+  }();
+  const __m512i upper_halves = _mm512_loadu_si512(kUpperHalves.data());
   for (long row = 0; row < kLines; ++row) {
     Words first[kPlanes], second[kPlanes];
     split<kPlanes>(is_a ? x[row] : x[2 * row], first, most);
@@ -123,9 +130,8 @@ HOST_AMX inline void store_tile(bool is_a, const Floats* x, char* to, Words& mos
     for (int p = 0; p < kPlanes; ++p) {
       char* at = to + p * kTileBytes + row * 64;
       if (is_a) {
-        const Shorts halves[] = {__builtin_convertvector(first[p] >> 16, Shorts),
-                                 __builtin_convertvector(second[p] >> 16, Shorts)};
-        __builtin_memcpy(at, halves, sizeof halves);
+        _mm512_storeu_si512(
+            at, _mm512_permutex2var_epi16((__m512i)first[p], upper_halves, (__m512i)second[p]));
       } else {
         const Words pairs = first[p] >> 16 | (second[p] & 0xffff0000u);
         __builtin_memcpy(at, &pairs, sizeof pairs);
@@ -166,12 +172,22 @@ template <class T, int kPlanes>
 HOST_AMX void pack_lines(const T* from, long line_step, long depth_step, long lines, long depth,
                          bool is_a, char* to, std::atomic<uint32_t>& most) {
   Words largest = {};
-  const long padded = (lines + kTile - 1) / kTile * kTile;
-  for (long l = 0; l < padded; l += kLines) {
-    for (long p = 0; p < depth; p += kDepth, to += kPlanes * kTileBytes) {
-      const long used = std::clamp(lines - l, 0l, kLines);
-      pack_tile<T, kPlanes>(from + l * line_step + p * depth_step, line_step, depth_step, used,
-                            std::min(kDepth, depth - p), is_a, to, largest);
+  const long padded = (lines + kTile - 1) / kTile * kTile, blocks = depth_blocks(depth);
+  const auto pack = [&](long l, long p) __attribute__((always_inline)) {
+    const long used = std::clamp(lines - l * kLines, 0l, kLines), at = p * kDepth;
+    pack_tile<T, kPlanes>(from + l * kLines * line_step + at * depth_step, line_step, depth_step,
+                          used, std::min(kDepth, depth - at), is_a,
+                          to + (l * blocks + p) * kPlanes * kTileBytes, largest);
+  };
+  // In the order of memory.
+  const long tiles = padded / kLines;
+  if (line_step == 1) {
+    for (long p = 0; p < blocks; ++p) {
+      for (long l = 0; l < tiles; ++l) pack(l, p);
+    }
+  } else {
+    for (long l = 0; l < tiles; ++l) {
+      for (long p = 0; p < blocks; ++p) pack(l, p);
     }
   }
   uint32_t all = 0;

@@ -368,13 +368,25 @@ bool multiply_on_matrix_unit(long m, long n, long k, const Matrix& a, const Matr
                              long stride, bool accumulate, long parts) {
   // Below, packing costs more than the faster kernel gains.
   constexpr long kLeastSide = 16, kLeastDepth = 16;
-  if (accumulate || a.type != b.type || std::min(m, n) < kLeastSide || k < kLeastDepth ||
-      !amx::available()) {
+  if (a.type != b.type || std::min(m, n) < kLeastSide || k < kLeastDepth || !amx::available()) {
     return false;
   }
   MatrixUnit unit{a.type};
-  PackedProduct(unit, m, n, k, a, b, c, stride, accumulate).run(parts);
-  return unit.magnitudes.fit(a.type, k);
+  thread_local Scratch scratch;  // whether it counts is known when it is there
+  float* sums = accumulate ? scratch.get(m * n) : c;
+  PackedProduct(unit, m, n, k, a, b, sums, accumulate ? n : stride, false).run(parts);
+  if (!unit.magnitudes.fit(a.type, k)) return false;
+  if (!accumulate) return true;
+  parallel(m, std::max(1l, kGrain / n), [&](long begin, long end) {
+    for (long row = begin; row < end; ++row) {
+      isa::run(
+          [](const float* __restrict more, float* __restrict to, long count) {
+            for (long i = 0; i < count; ++i) to[i] += more[i];
+          },
+          static_cast<const float*>(sums + row * n), c + row * stride, n);
+    }
+  });
+  return true;
 }
 
 // Products of few rows take their operands where they lie, unless a strip of B would be read from

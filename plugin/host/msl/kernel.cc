@@ -16,7 +16,7 @@ namespace {
 // Threads of a grid below which a second CPU thread is not worth waking.
 constexpr size_t kThreadsPerPart = 8192;
 // The same in time, where threads do more than that number says.
-constexpr std::chrono::nanoseconds kPartTime{50000};
+constexpr std::chrono::nanoseconds kPartTime{15000};
 
 using Registry = std::map<std::string, Kernel, std::less<>>;
 Registry& registry() {

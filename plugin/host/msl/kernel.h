@@ -34,6 +34,7 @@ struct Parameter {
   unsigned index;
   size_t size, alignment;  // of one element
   bool threadgroup;        // else a buffer
+  bool written;            // a buffer whose elements are not const
 };
 
 struct Kernel {
