@@ -41,7 +41,7 @@ json::Value describe(const RegisteredRow& registered) {
                       {"host", host},
                       {"own", row.define != nullptr},
                       {"inplace", !row.inplace.empty()},
-                      {"cluster", name_of(row.cluster)},
+                      {"cluster", name_of(row.run ? ClusterPolicy::kNever : row.cluster)},
                       {"precision", name_of(row.precision)},
                       {"macos", concat(row.first.major, ".", row.first.minor)}};
 }

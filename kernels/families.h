@@ -1,5 +1,5 @@
 // The families of ops: the one list of them. Each is a function that returns the family's rows of
-// the op table, in a file of kernels/lowering or kernels/native.
+// the op table, in a file of kernels/lowering, kernels/cluster or kernels/native.
 #pragma once
 
 #include <vector>
@@ -19,6 +19,9 @@
   X(normalization_ops) \
   X(reduction_ops) \
   X(shape_ops) \
+  /* kernels/cluster */ \
+  X(alias_ops) \
+  X(cluster_ops) \
   /* kernels/native: our own shaders */ \
   X(arithmetic_ops) \
   X(cast_ops) \

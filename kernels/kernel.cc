@@ -2,11 +2,8 @@
 
 #include <algorithm>
 #include <cstring>
-#include <map>
 
 #include "kernels/native_call.h"
-#include "kernels/op_def.h"
-#include "kernels/shape_oracle.h"
 #include "plugin/device/stats.h"
 #include "plugin/device/tf_stream.h"
 
@@ -14,94 +11,25 @@ namespace tfmetal {
 
 namespace {
 
-// Launches remembered per kernel instance. A training step has one set of shapes per node, a
-// last partial batch makes two; more than this and the shape function runs again (10 us).
-constexpr size_t kRecentLaunches = 16;
-
-// What outlives its kernels, one of each text: labels in command buffers, attributes in cache keys.
-template <class T>
-const T* intern(const std::string& text) {
-  static std::mutex mutex;
-  static auto* const all = new std::map<std::string, T>();
-  std::lock_guard lock(mutex);
-  return &all->try_emplace(text, text).first->second;
-}
-
-void append(std::string* key, const void* bytes, size_t size) {
-  key->append(static_cast<const char*>(bytes), size);
-}
-void append(std::string* key, int64_t number) { append(key, &number, sizeof number); }
-
-// For shapes that broadcast to `out`: per axis of `out`, which inputs are broadcast along it.
-std::vector<bool> broadcast_pattern(const std::vector<TensorInfo>& inputs, const Shape& out,
-                                    size_t axis) {
-  std::vector<bool> pattern;
-  for (const TensorInfo& input : inputs) {
-    const size_t missing = out.size() - input.rank();
-    pattern.push_back(axis < missing || input.shape[axis - missing] != out[axis]);
-  }
-  return pattern;
-}
-
-// Merges neighbouring axes that every input treats alike, so that [8,4,4]+[8,4,4] and [128]+[128]
-// share a plan and high ranks fit.
-void collapse(Node* node) {
-  const Shape out = node->out().shape;
-  Shape merged;
-  std::vector<std::vector<bool>> patterns;
-  for (size_t axis = 0; axis < out.size(); ++axis) {
-    if (out[axis] == 1) continue;
-    std::vector<bool> pattern = broadcast_pattern(node->inputs, out, axis);
-    if (!patterns.empty() && patterns.back() == pattern) {
-      merged.back() *= out[axis];
-    } else {
-      merged.push_back(out[axis]);
-      patterns.push_back(std::move(pattern));
-    }
-  }
-  if (merged.empty()) {
-    merged = {1};
-    patterns.push_back(std::vector<bool>(node->inputs.size(), false));
-  }
-  for (size_t i = 0; i < node->inputs.size(); ++i) {
-    Shape& shape = node->inputs[i].shape;
-    shape = merged;
-    for (size_t axis = 0; axis < merged.size(); ++axis) {
-      if (patterns[axis][i]) shape[axis] = 1;
-    }
-  }
-  for (TensorInfo& output : node->outputs) output.shape = merged;
-}
-
-bool all_empty(const std::vector<TensorInfo>& tensors) {
-  return std::all_of(tensors.begin(), tensors.end(),
-                     [](const TensorInfo& t) { return t.count() == 0; });
+std::shared_ptr<const NodeDef> definition_of(TF_OpKernelConstruction* construction) {
+  Status status;
+  TF_Buffer* buffer = tf.TF_OpKernelConstruction_GetNodeDef(construction, status);
+  status.check();
+  const std::string bytes(static_cast<const char*>(buffer->data), buffer->length);
+  tf.TF_DeleteBuffer(buffer);
+  return std::make_shared<NodeDef>(NodeDef::parse(bytes));
 }
 
 }  // namespace
 
 // ---- Kernel ------------------------------------------------------------------------------------
 
-Kernel::Kernel(TF_OpKernelConstruction* construction) {
-  Status status;
-  TF_Buffer* buffer = tf.TF_OpKernelConstruction_GetNodeDef(construction, status);
-  status.check();
-  const std::string bytes(static_cast<const char*>(buffer->data), buffer->length);
-  tf.TF_DeleteBuffer(buffer);
-  def_ = std::make_shared<NodeDef>(NodeDef::parse(bytes));
-  row_ = find_row(*def_);
-  if (!row_) throw_internal("no row of the op table serves ", def_->op);
-  label_ = intern<Label>(def_->op + ":" + def_->name);
-  attributes_ = intern<std::string>(def_->op + '\0' + canonical_attributes(*def_));
-  for (const auto& [input, output] : row_->inplace) {
+Kernel::Kernel(TF_OpKernelConstruction* construction)
+    : op_(definition_of(construction)),
+      label_(interned_label(op_.def()->op + ":" + op_.def()->name)) {
+  for (const auto& [input, output] : row().inplace) {
     forwards_.resize(std::max<size_t>(forwards_.size(), static_cast<size_t>(output) + 1));
     forwards_[static_cast<size_t>(output)].push_back(input);
-  }
-  for (const std::string& name : input_names(*def_)) {
-    const auto host = std::find_if(row_->host.begin(), row_->host.end(),
-                                   [&](const HostInput& h) { return h.name == name; });
-    is_host_.push_back(host != row_->host.end());
-    is_key_.push_back(is_host_.back() && host->use == HostUse::kKey);
   }
 }
 
@@ -123,7 +51,7 @@ Workspace& workspace() {
 void Kernel::compute(TF_OpKernelContext* context) {
   stats().ops++;
   KernelCall call(*this, context);
-  if (row_->run) return row_->run(call);
+  if (row().run) return row().run(call);
   const std::shared_ptr<const Prepared> prepared = prepare(call);
   const std::vector<TensorInfo>& outputs = prepared->node.outputs;
   auto& [signature, in, out, uses] = workspace();
@@ -154,65 +82,18 @@ void Kernel::compute(TF_OpKernelContext* context) {
 
 std::shared_ptr<const Prepared> Kernel::prepare(KernelCall& call) {
   std::vector<int64_t>& signature = workspace().signature;
-  signature.clear();
-  for (size_t i = 0; i < call.num_inputs(); ++i) {
-    const TensorInfo& info = call.input_info(i);
-    signature.push_back(static_cast<int64_t>(info.rank()));
-    signature.insert(signature.end(), info.shape.begin(), info.shape.end());
-    if (!is_host_[i]) continue;
-    const std::string bytes = call.host_bytes(i);
-    const size_t begin = signature.size();
-    signature.resize(begin + (bytes.size() + 7) / 8);
-    std::memcpy(signature.data() + begin, bytes.data(), bytes.size());
-  }
-  {
-    std::lock_guard lock(mutex_);
-    for (const auto& prepared : recent_) {
-      if (prepared->signature == signature) {
-        stats().hits++;
-        return prepared;
-      }
-    }
+  call.sign(&signature);
+  if (auto prepared = recent_.find(signature)) {
+    stats().hits++;
+    return prepared;
   }
   auto prepared = std::make_shared<Prepared>();
   prepared->signature = signature;
-  Node& node = prepared->node = call.node();
-  if (!row_->infer || !row_->infer(&node)) infer_outputs(&node);
-  if (row_->check) row_->check(node);
-  for (const auto& tensors : {node.inputs, node.outputs}) {
-    for (const TensorInfo& tensor : tensors) prepared->bytes += tensor.bytes();
-  }
-  prepared->planned = node;
-  if (!all_empty(node.outputs)) {
-    if (row_->elementwise && !node.constant_result) collapse(&prepared->planned);
-    prepared->plan = PlanCache::instance().get(plan_key(prepared->planned, call.device()), [&] {
-      return Plan::build(*row_, prepared->planned);
-    });
-    if (row_->scratch) prepared->scratch = row_->scratch(prepared->planned);
-  }
-  std::lock_guard lock(mutex_);
-  if (recent_.size() < kRecentLaunches) {
-    recent_.push_back(prepared);
-  } else {
-    recent_[next_victim_++ % kRecentLaunches] = prepared;
-  }
+  Node node = call.node();
+  op_.infer(&node);
+  static_cast<PlannedLaunch&>(*prepared) = op_.plan(std::move(node), call.device());
+  recent_.add(prepared);
   return prepared;
-}
-
-std::string Kernel::plan_key(const Node& planned, const Device& device) const {
-  // The interned attributes stand for op, row and attributes; every field is of fixed width or
-  // preceded by its length, so different keys cannot spell the same bytes.
-  std::string key;
-  append(&key, reinterpret_cast<int64_t>(attributes_));
-  append(&key, device.ordinal());  // an executable is encoded under one device's lock only
-  for (size_t i = 0; i < planned.inputs.size(); ++i) {
-    append(&key, static_cast<int64_t>(planned.in(i).rank()));
-    for (int64_t extent : planned.in(i).shape) append(&key, extent);
-    if (!is_key_[i]) continue;
-    append(&key, static_cast<int64_t>(planned.host[i].size()));
-    append(&key, planned.host[i].data(), planned.host[i].size());
-  }
-  return key;
 }
 
 // ---- KernelCall --------------------------------------------------------------------------------
@@ -227,7 +108,7 @@ KernelCall::KernelCall(Kernel& kernel, TF_OpKernelContext* context)
 
 KernelCall::~KernelCall() {
   release_inputs();
-  for (TF_Tensor* temp : temps_) tf.TF_DeleteTensor(temp);
+  for (const auto& [temp, slice] : temps_) tf.TF_DeleteTensor(temp);
 }
 
 Device& KernelCall::device() const { return stream_.device(); }
@@ -267,10 +148,24 @@ std::string KernelCall::host_bytes(size_t i) {
   return std::string(static_cast<const char*>(data_[i]), infos_[i].bytes());
 }
 
+void KernelCall::sign(std::vector<int64_t>* signature) {
+  signature->clear();
+  for (size_t i = 0; i < num_inputs(); ++i) {
+    const TensorInfo& info = input_info(i);
+    signature->push_back(static_cast<int64_t>(info.rank()));
+    signature->insert(signature->end(), info.shape.begin(), info.shape.end());
+    if (!kernel_.is_host(i)) continue;
+    const std::string bytes = host_bytes(i);
+    const size_t begin = signature->size();
+    signature->resize(begin + (bytes.size() + 7) / 8);
+    std::memcpy(signature->data() + begin, bytes.data(), bytes.size());
+  }
+}
+
 Node KernelCall::node() {
   Node node;
   node.def = kernel_.shared_def();
-  node.is_host = kernel_.is_host_;
+  node.is_host = kernel_.op_.are_host();
   for (size_t i = 0; i < num_inputs(); ++i) {
     node.inputs.push_back(input_info(i));
     const bool has_value = kernel_.is_host(i) && input_info(i).dtype != TF_RESOURCE;
@@ -337,8 +232,16 @@ BufferSlice KernelCall::allocate_temp(const TensorInfo& info) {
   TF_Tensor* tensor = tf.TF_AllocateTemp(context_, info.dtype, info.shape.data(),
                                          static_cast<int>(info.rank()), &attributes, status);
   status.check();
-  temps_.push_back(tensor);
-  return resolve(tf.TF_TensorData(tensor), info);
+  temps_.emplace_back(tensor, resolve(tf.TF_TensorData(tensor), info));
+  return temps_.back().second;
+}
+
+void KernelCall::release_temp(BufferSlice temp) {
+  const auto found = std::ranges::find_if(temps_, [&](const auto& entry) {
+    return entry.second.block == temp.block && entry.second.offset == temp.offset;
+  });
+  tf.TF_DeleteTensor(found->first);
+  temps_.erase(found);
 }
 
 BufferSlice KernelCall::upload(const std::vector<int32_t>& numbers) {

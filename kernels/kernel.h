@@ -6,23 +6,49 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kernels/native_call.h"
-#include "kernels/op_table.h"
-#include "kernels/plan.h"
+#include "kernels/op_instance.h"
 #include "plugin/tf_api.h"
 
 namespace tfmetal {
 
-// What a launch needs, worked out once per set of shapes and host values.
-struct Prepared {
-  std::vector<int64_t> signature;    // ranks, extents and host values of the inputs
-  Node node;                         // as TensorFlow sees it
-  Node planned;                      // as the plan sees it: collapsed shapes for elementwise ops
-  std::shared_ptr<const Plan> plan;  // null when no output has elements
-  size_t bytes = 0;                  // of all operands
-  size_t scratch = 0;                // bytes of device memory during the launch
+// What a kernel has prepared last, by the signature of its inputs: ranks, extents and the values of
+// those on the host.
+template <class T>  // has such a signature
+class Recent {
+ public:
+  // Null when there is none.
+  std::shared_ptr<const T> find(const std::vector<int64_t>& signature) const {
+    std::lock_guard lock(mutex_);
+    for (const auto& entry : entries_) {
+      if (entry->signature == signature) return entry;
+    }
+    return nullptr;
+  }
+  void add(std::shared_ptr<const T> entry) {
+    std::lock_guard lock(mutex_);
+    if (entries_.size() < kCapacity) {
+      entries_.push_back(std::move(entry));
+    } else {
+      entries_[next_victim_++ % kCapacity] = std::move(entry);
+    }
+  }
+
+ private:
+  // A training step has one set of shapes per node, a last partial batch makes two; more than this
+  // and the shape function runs again (10 us).
+  static constexpr size_t kCapacity = 16;
+  mutable std::mutex mutex_;
+  std::vector<std::shared_ptr<const T>> entries_;
+  size_t next_victim_ = 0;
+};
+
+// A launch, and the inputs that it is for.
+struct Prepared : PlannedLaunch {
+  std::vector<int64_t> signature;
 };
 
 // One kernel instance of TensorFlow: a node of a graph, or an op and attributes in eager mode.
@@ -32,37 +58,32 @@ class Kernel {
 
   void compute(TF_OpKernelContext* context);
 
-  const OpRow& row() const { return *row_; }
-  const NodeDef& def() const { return *def_; }
-  const std::shared_ptr<const NodeDef>& shared_def() const { return def_; }
+  const OpRow& row() const { return op_.row(); }
+  const NodeDef& def() const { return *op_.def(); }
+  const std::shared_ptr<const NodeDef>& shared_def() const { return op_.def(); }
   const Label& label() const { return *label_; }
-  bool is_host(size_t input) const { return is_host_[input]; }
-  size_t num_inputs() const { return is_host_.size(); }
+  bool is_host(size_t input) const { return op_.is_host(input); }
+  size_t num_inputs() const { return op_.num_inputs(); }
 
   // What the op keeps from one execution of this kernel to the next, such as a generator of random
   // numbers: a State(const NodeDef&), made at first use. It guards itself.
   template <class State>
   State& state() {
     std::lock_guard lock(mutex_);
-    if (!state_) state_ = std::make_shared<State>(*def_);
+    if (!state_) state_ = std::make_shared<State>(def());
     return *static_cast<State*>(state_.get());
   }
 
  private:
   friend class KernelCall;
   std::shared_ptr<const Prepared> prepare(KernelCall& call);
-  std::string plan_key(const Node& planned, const Device& device) const;
 
-  const OpRow* row_;
-  std::shared_ptr<const NodeDef> def_;
-  const Label* label_;             // interned: outlives the kernel
-  const std::string* attributes_;  // interned canonical bytes of op and attributes
-  std::vector<bool> is_host_, is_key_;
+  const OpInstance op_;
+  const Label* label_;
   std::vector<std::vector<int>> forwards_;  // per output: the inputs whose memory it may take
 
-  std::mutex mutex_;
-  std::vector<std::shared_ptr<const Prepared>> recent_;
-  size_t next_victim_ = 0;
+  Recent<Prepared> recent_;
+  std::mutex mutex_;  // of state_
   std::shared_ptr<void> state_;
 };
 
@@ -85,6 +106,8 @@ class KernelCall {
   // Where a device input is; a null block for host inputs and inputs without elements.
   BufferSlice input_slice(size_t i);
   std::string host_bytes(size_t i);
+  // Fills the signature of the inputs (see Recent).
+  void sign(std::vector<int64_t>* signature);
   // A node of all inputs, and of the values of those on the host but resources; without outputs.
   Node node();
   // Gives the input handles back, so that outputs can take over the inputs' memory. Pointers and
@@ -98,8 +121,10 @@ class KernelCall {
                                          const TensorInfo& info);
   // Memory of an output that the row lists as in host memory.
   void* allocate_host_output(size_t i, const TensorInfo& info);
-  // Device memory until the end of this call.
+  // Device memory until the end of this call, or until it is given back earlier: work encoded later
+  // may then use it.
   BufferSlice allocate_temp(const TensorInfo& info);
+  void release_temp(BufferSlice temp);
   // Numbers for a shader, in such memory.
   BufferSlice upload(const std::vector<int32_t>& numbers);
 
@@ -120,7 +145,8 @@ class KernelCall {
   Kernel& kernel_;
   TF_OpKernelContext* context_;
   Stream& stream_;
-  std::vector<TF_Tensor*> inputs_, temps_;
+  std::vector<TF_Tensor*> inputs_;
+  std::vector<std::pair<TF_Tensor*, BufferSlice>> temps_;
   std::vector<const void*> data_;
   std::vector<TensorInfo> infos_;
 };

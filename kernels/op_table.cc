@@ -26,8 +26,8 @@ std::vector<TypeRule> T(DTypes dtypes, const char* attr) { return {{attr, std::m
 
 namespace {
 
-bool serves(const OpRow& row, const NodeDef& def) {
-  return std::all_of(row.types.begin(), row.types.end(), [&](const TypeRule& rule) {
+bool serves(const std::vector<TypeRule>& types, const NodeDef& def) {
+  return std::all_of(types.begin(), types.end(), [&](const TypeRule& rule) {
     const TF_DataType dtype = def.attr_type(rule.attr);
     return std::find(rule.dtypes.begin(), rule.dtypes.end(), dtype) != rule.dtypes.end();
   });
@@ -43,9 +43,19 @@ const OpRow* find_row(const NodeDef& def) {
   }();
   const auto [first, last] = by_op->equal_range(def.op);
   for (auto it = first; it != last; ++it) {
-    if (serves(*it->second, def)) return it->second;
+    if (serves(it->second->types, def)) return it->second;
   }
   return nullptr;
+}
+
+const OpRow* find_member_row(const NodeDef& def) {
+  const OpRow* row = find_row(def);
+  if (!row || row->run || row->cluster == ClusterPolicy::kNever) return nullptr;
+  if (row->cluster_only) return row;
+  const auto& rows = registered_rows();
+  const auto found =
+      std::find_if(rows.begin(), rows.end(), [&](const RegisteredRow& r) { return r.row == row; });
+  return found != rows.end() && serves(found->types, def) ? row : nullptr;
 }
 
 std::vector<RegisteredRow>& registered_rows() {

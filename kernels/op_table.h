@@ -78,6 +78,8 @@ struct OpRow {
   // TensorFlow's CUDA build arranges it; on the device each result would cost a host sync.
   const char* shape_arithmetic = nullptr;
   MacosVersion first = {14, 0};
+  // A member of clusters that TensorFlow's own kernel serves outside: nothing is registered.
+  bool cluster_only = false;
   void (*define)() = nullptr;     // registers the op itself, if it is the plugin's own
   bool (*available)() = nullptr;  // asked at registration; null: always
 };
@@ -85,6 +87,9 @@ struct OpRow {
 const std::vector<OpRow>& op_table();
 // The row that serves these attributes; null if none does.
 const OpRow* find_row(const NodeDef& def);
+// The row with which the op can be a member of a cluster; null if it cannot: its types are not
+// registered on this machine, its row says never, or it runs itself.
+const OpRow* find_member_row(const NodeDef& def);
 
 // {"T", kFloats} spelled shortly.
 std::vector<TypeRule> T(DTypes dtypes, const char* attr = "T");

@@ -41,17 +41,6 @@ TensorInfo as_operand(const OpRow& row, TensorInfo tensor) {
   return tensor;
 }
 
-Tensors placeholders(GraphBuilder& g, const OpRow& row, const Node& node) {
-  Tensors inputs(node.inputs.size());
-  for (size_t i = 0; i < inputs.size(); ++i) {
-    const TensorInfo tensor = as_operand(row, node.in(i));
-    if (node.is_host[i] || tensor.count() == 0) continue;
-    check_limits(node, tensor);
-    inputs[i] = g.placeholder(g.list(tensor.shape), to_mps(tensor.dtype));
-  }
-  return inputs;
-}
-
 // The lowering between casts to float32 and back, where the row asks for that.
 Tensors lower(GraphBuilder& g, const OpRow& row, const Node& node, const Tensors& inputs) {
   if (!row.widen) return row.lower(g, node, inputs);
@@ -82,50 +71,106 @@ void check_result(const GraphBuilder& g, const OpRow& row, const Node& node, Ten
   }
 }
 
-GraphSegment compile(const OpRow& row, const Node& node) {
-  const objc::Ref<mpsg::Graph> graph = mpsg::Graph::make();
-  GraphBuilder g(graph);
-  for (const TensorInfo& output : node.outputs) check_limits(node, output);
-  const Tensors inputs = placeholders(g, row, node);
-  Tensors results = lower(g, row, node, inputs);
-  Tensors targets;
-  for (size_t i = 0; i < results.size(); ++i) {
-    if (node.out(i).count() == 0) {
-      results[i] = Tensor();
-      continue;
+// Builds one executable out of a part.
+class Compiler {
+ public:
+  explicit Compiler(const GraphPart& part) : part_(part), graph_(mpsg::Graph::make()), g_(graph_) {
+    for (const auto& [value, constant] : part.constants) {
+      const ns::Data data = ns::Data::make(constant.bytes.data(), constant.bytes.size());
+      tensors_[value] =
+          g_.constant(data, g_.list(graph_shape(constant.info.shape)), to_mps(constant.info.dtype));
     }
-    check_result(g, row, node, results[i], i);
+    for (const GraphPart::Port& feed : part.feeds) {
+      const TensorInfo tensor = as_operand(*part.members[0].row, feed.info);
+      check_limits(*part.members[0].node, tensor);
+      tensors_[feed.value] = g_.placeholder(g_.list(tensor.shape), to_mps(tensor.dtype));
+    }
+    for (const GraphPart::Member& member : part.members) add(member);
     // A target that is a mere view of a feed may be left unwritten: give it a producer.
-    results[i] = g.identity(results[i]);
-    targets.push_back(results[i]);
-  }
-  std::vector<id> keys, types;
-  std::vector<objc::Ref<mpsg::ShapedType>> owned;
-  for (size_t i = 0; i < inputs.size(); ++i) {
-    if (!inputs[i]) continue;
-    owned.push_back(mpsg::ShapedType::make(inputs[i].shape(), inputs[i].data_type()));
-    keys.push_back(inputs[i].raw());
-    types.push_back(owned.back().raw());
-  }
-  const auto how = mpsg::CompilationDescriptor::make();
-  how.set_optimization_level(mpsg::Optimization::Level0);  // Level1 may leave the GPU
-  how.set_wait_for_completion(true);
-  GraphSegment segment;
-  segment.executable = g.compile(ns::Dictionary::make(keys, types), g.list(targets), how);
-  // The executable decides the order of its feeds and targets: map them by identity.
-  const auto bind = [&](ns::Array order, const Tensors& operands, const auto& infos,
-                        std::vector<GraphSegment::Binding>* bindings) {
-    for (NSUInteger k = 0; k < order.count(); ++k) {
-      size_t i = 0;
-      while (i < operands.size() && operands[i].raw() != order[k]) ++i;
-      if (i == operands.size()) throw_internal(node.describe(), ": unknown feed or target");
-      bindings->push_back({i, operands[i].data_type(),
-                           objc::Ref<ns::Array>::retain(operands[i].shape()), infos[i].bytes()});
+    for (const GraphPart::Port& target : part.targets) {
+      Tensor& tensor = tensors_.at(target.value);
+      tensor = g_.identity(tensor);
     }
-  };
-  bind(segment.executable.feed_tensors(), inputs, node.inputs, &segment.feeds);
-  bind(segment.executable.target_tensors(), results, node.outputs, &segment.targets);
-  return segment;
+  }
+
+  GraphSegment compile() {
+    std::vector<id> keys, types;
+    std::vector<objc::Ref<mpsg::ShapedType>> owned;
+    for (const GraphPart::Port& feed : part_.feeds) {
+      const Tensor tensor = tensors_.at(feed.value);
+      owned.push_back(mpsg::ShapedType::make(tensor.shape(), tensor.data_type()));
+      keys.push_back(tensor.raw());
+      types.push_back(owned.back().raw());
+    }
+    Tensors targets;
+    for (const GraphPart::Port& target : part_.targets) {
+      targets.push_back(tensors_.at(target.value));
+    }
+    const auto how = mpsg::CompilationDescriptor::make();
+    how.set_optimization_level(mpsg::Optimization::Level0);  // Level1 may leave the GPU
+    how.set_wait_for_completion(true);
+    GraphSegment segment;
+    segment.executable = g_.compile(ns::Dictionary::make(keys, types), g_.list(targets), how);
+    segment.feeds = bindings(segment.executable.feed_tensors(), part_.feeds);
+    segment.targets = bindings(segment.executable.target_tensors(), part_.targets);
+    return segment;
+  }
+
+ private:
+  void add(const GraphPart::Member& member) {
+    const Node& node = *member.node;
+    for (const TensorInfo& output : node.outputs) check_limits(node, output);
+    Tensors inputs;
+    for (int value : member.inputs) inputs.push_back(value < 0 ? Tensor() : tensors_.at(value));
+    const Tensors results = lower(g_, *member.row, node, inputs);
+    for (size_t i = 0; i < results.size(); ++i) {
+      if (node.out(i).count() == 0) continue;
+      check_result(g_, *member.row, node, results[i], i);
+      tensors_[member.outputs[i]] =
+          g_.reshape(results[i], as_operand(*member.row, node.out(i)).shape);
+    }
+  }
+
+  // The executable decides the order of its feeds and targets: map them by identity.
+  std::vector<GraphSegment::Binding> bindings(ns::Array order,
+                                              const std::vector<GraphPart::Port>& ports) const {
+    std::map<id, const GraphPart::Port*> by_tensor;
+    for (const GraphPart::Port& port : ports) by_tensor[tensors_.at(port.value).raw()] = &port;
+    std::vector<GraphSegment::Binding> out;
+    for (NSUInteger k = 0; k < order.count(); ++k) {
+      const auto found = by_tensor.find(order[k]);
+      if (found == by_tensor.end()) {
+        throw_internal(part_.members[0].node->describe(), ": unknown feed or target");
+      }
+      const Tensor tensor(order[k]);
+      out.push_back({found->second->operand, tensor.data_type(),
+                     objc::Ref<ns::Array>::retain(tensor.shape()), found->second->info.bytes()});
+    }
+    return out;
+  }
+
+  const GraphPart& part_;
+  const objc::Ref<mpsg::Graph> graph_;
+  GraphBuilder g_;
+  std::map<int, Tensor> tensors_;
+};
+
+// One op: its inputs are values 0, 1, ..., its outputs follow.
+GraphPart part_of(const OpRow& row, const Node& node) {
+  GraphPart part;
+  GraphPart::Member member{&row, &node, {}, {}};
+  for (size_t i = 0; i < node.inputs.size(); ++i) {
+    const bool fed = !node.is_host[i] && node.in(i).count() > 0;
+    member.inputs.push_back(fed ? static_cast<int>(i) : -1);
+    if (fed) part.feeds.push_back({static_cast<int>(i), i, node.in(i)});
+  }
+  for (size_t i = 0; i < node.outputs.size(); ++i) {
+    const int value = static_cast<int>(node.inputs.size() + i);
+    member.outputs.push_back(value);
+    if (node.out(i).count() > 0) part.targets.push_back({value, i, node.out(i)});
+  }
+  part.members.push_back(std::move(member));
+  return part;
 }
 
 bool has_empty_input(const Node& node) {
@@ -150,9 +195,18 @@ std::shared_ptr<const Plan> Plan::build(const OpRow& row, const Node& node) {
     }
     plan->fill_ = row.empty_value;
   } else if (row.lower) {
-    plan->graph_ = std::make_unique<GraphSegment>(compile(row, node));
+    plan->graph_ = std::make_unique<GraphSegment>(Compiler(part_of(row, node)).compile());
     plan->bytes_ = kPlanBytes;
   }
+  stats().compiles++;
+  return plan;
+}
+
+std::shared_ptr<const Plan> Plan::build(const GraphPart& part) {
+  const objc::AutoreleasePool pool;
+  auto plan = std::make_shared<Plan>();
+  plan->graph_ = std::make_unique<GraphSegment>(Compiler(part).compile());
+  plan->bytes_ = kPlanBytes * part.members.size();
   stats().compiles++;
   return plan;
 }

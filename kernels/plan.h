@@ -1,8 +1,10 @@
-// A compiled plan: segments that run in order in one command buffer. An eager op is a plan of one
-// segment; a cluster will be one of many. Plans are immutable and shared.
+// A compiled plan: what one dispatch needs, an MPSGraph executable or a native launch. An op is one
+// plan, a cluster a schedule of several (kernels/cluster/schedule.h). Plans are immutable and
+// shared.
 #pragma once
 
 #include <list>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -16,10 +18,31 @@
 
 namespace tfmetal {
 
-// An MPSGraph executable and how its feeds and targets map to the node's inputs and outputs.
+// Ops that become one executable. The caller numbers the values between them.
+struct GraphPart {
+  struct Member {
+    const OpRow* row;
+    const Node* node;
+    std::vector<int> inputs, outputs;  // values; inputs of -1 are null to the lowering
+  };
+  struct Port {
+    int value;
+    size_t operand;  // where encode() finds it
+    TensorInfo info;
+  };
+  struct Constant {
+    TensorInfo info;
+    std::string bytes;
+  };
+  std::vector<Member> members;        // each behind those that it reads
+  std::vector<Port> feeds, targets;   // no complex types unless there is one member
+  std::map<int, Constant> constants;  // values known now
+};
+
+// An MPSGraph executable and how its feeds and targets map to operands.
 struct GraphSegment {
   struct Binding {
-    size_t operand;  // index of the node's input or output
+    size_t operand;
     mps::DataType type;
     objc::Ref<ns::Array> shape;  // as the graph declares it; same element count as the operand
     size_t bytes;
@@ -32,9 +55,12 @@ class Plan {
  public:
   // Builds the plan for `node`: calls the row's lowering and compiles. Throws Error.
   static std::shared_ptr<const Plan> build(const OpRow& row, const Node& node);
+  // Builds the plan for several ops in one executable.
+  static std::shared_ptr<const Plan> build(const GraphPart& part);
 
   // Encodes into `to`. Slices of operands without elements and of host inputs are null. `node` may
-  // differ from the one built with in the values of kArg inputs.
+  // differ from the one built with in the values of kArg inputs; it is not looked at for several
+  // ops.
   void encode(mps::CommandBuffer to, Device& device, const Node& node,
               std::span<const BufferSlice> inputs, std::span<const BufferSlice> outputs,
               const Label& label) const;

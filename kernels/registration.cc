@@ -196,7 +196,7 @@ void register_types(const OpRow& row, StockKernels& stock, const char* device_ty
 void register_kernels(const char* device_type) {
   const MacosVersion macos = macos_version();
   for (const OpRow& row : op_table()) {
-    if (row.first > macos) continue;
+    if (row.cluster_only || row.first > macos) continue;
     if (row.available && !row.available()) continue;
     if (row.define) row.define();
     std::vector<TypeRule> types = row.types;

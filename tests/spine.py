@@ -2,9 +2,9 @@
 
 A case names an op of ``tf.raw_ops``, its arguments as shapes and value kinds, and attributes. It is
 expanded over the element types that the op table registers, so a new type is tested by being
-registered. Each case runs eagerly, in a ``tf.function``, twice (bit for bit), with its gradient and
-with NaN and infinities, against TensorFlow's CPU kernel; for float16 and bfloat16 the reference is
-the CPU's float64 (or float32) kernel on the rounded inputs.
+registered. Each case runs eagerly, in a ``tf.function``, in a cluster, twice (bit for bit), with
+its gradient and with NaN and infinities, against TensorFlow's CPU kernel; for float16 and bfloat16
+the reference is the CPU's float64 (or float32) kernel on the rounded inputs.
 
 Select on the command line: ``pytest tests/test_ops.py --case 'MatMul[[]float16*'`` (fnmatch on the
 printed name) or ``-k MatMul``.
@@ -24,6 +24,7 @@ import tensorflow as tf
 from tensorflow.python.eager import context
 
 from tensorflow_metal_py import _runtime
+from tests import clusters
 
 FLOATS = ("float32", "float16", "bfloat16")
 REDUCED = ("float16", "bfloat16")
@@ -256,6 +257,19 @@ def as_function(case: Case, args: dict[str, Any]) -> list[tf.Tensor]:
     return function(*(args[n] for n in names))
 
 
+def in_cluster(case: Case, args: dict[str, Any]) -> list[tf.Tensor]:
+    """The op as the only member of a cluster; host arguments are constants inside."""
+    hosts = {k: v for k, v in args.items() if tf.is_tensor(v) and _is_host(case, k)}
+    fed = {k: v for k, v in args.items() if tf.is_tensor(v) and k not in hosts}
+    fed.update((k, v) for k, v in args.items() if isinstance(v, list))
+
+    def function(*tensors):
+        constants = {k: tf.constant(v.numpy()) for k, v in hosts.items()}
+        return call(case, {**args, **tf.nest.pack_sequence_as(fed, tensors), **constants})
+
+    return clusters.run(function, tf.nest.flatten(fed))
+
+
 def _is_host(case: Case, name: str) -> bool:
     return isinstance(case.args[name], Host)
 
@@ -359,6 +373,13 @@ def registered() -> dict[str, list[dict[str, list[str]]]]:
     for row in table():
         rows.setdefault(row["op"], []).append(row["types"])
     return rows
+
+
+@functools.cache
+def clusterable() -> set[str]:
+    """Ops of which every row can be a member of a cluster."""
+    never = {row["op"] for row in table() if row["cluster"] == "never"}
+    return set(registered()) - never
 
 
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")

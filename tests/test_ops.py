@@ -67,6 +67,9 @@ def test_value(case):
     assert _bits(eager) == _bits(spine.on_device(case, args)), "a second run differs"
     graph = spine.on_device(case, args, spine.as_function)
     assert _bits(eager) == _bits(graph), "tf.function differs from eager"
+    if case.op in spine.clusterable():
+        clustered = spine.on_device(case, args, spine.in_cluster)
+        assert _bits(eager) == _bits(clustered), "a cluster differs from eager"
 
 
 @expectable
