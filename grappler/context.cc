@@ -76,8 +76,8 @@ void Context::DeleteProperties::operator()(TF_GraphProperties* properties) const
   tf.TF_DeleteGraphProperties(properties);
 }
 
-Context::Context(const TF_GrapplerItem* item, std::string device_type)
-    : item_(item), device_type_(std::move(device_type)) {
+Context::Context(const TF_GrapplerItem* item, std::string device_type, Switches switches)
+    : item_(item), device_type_(std::move(device_type)), switches_(std::move(switches)) {
   if (item_) preserved_ = nodes_to_preserve(item_);
 }
 

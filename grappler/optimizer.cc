@@ -56,8 +56,9 @@ std::string optimized(Optimizer& self, std::string_view bytes, const TF_Grappler
     count_fallbacks(find_fallbacks(GraphDef::parse(bytes), our_device_type));
   }
   dump(self, "before", bytes);
-  std::string result = run_passes(bytes, selected_passes(passes(), env::text(env::kGrappler)), item,
-                                  our_device_type);
+  const Switches switches(env::text(env::kGrappler));
+  std::string result =
+      run_passes(bytes, selected_passes(passes(), switches), item, our_device_type, switches);
   dump(self, "after", result);
   return result;
 }
@@ -91,37 +92,28 @@ void optimize(void* self, const TF_Buffer* in, const TF_GrapplerItem* item, TF_B
 
 }  // namespace
 
-std::vector<Pass> selected_passes(const std::vector<Pass>& table, std::string_view setting) {
-  std::vector<bool> on(table.size(), setting.starts_with('-'));
-  while (!setting.empty()) {
-    const size_t comma = std::min(setting.find(','), setting.size());
-    const std::string_view word = setting.substr(0, comma);
-    setting.remove_prefix(std::min(comma + 1, setting.size()));
-    if (word == "all" || word == "none") {
-      std::fill(on.begin(), on.end(), word == "all");
-      continue;
-    }
-    const bool value = !word.starts_with('-');
-    const std::string_view name = word.substr(value ? 0 : 1);
-    const auto found = std::find_if(table.begin(), table.end(),
-                                    [&](const Pass& pass) { return pass.name == name; });
-    if (found != table.end())
-      on[size_t(found - table.begin())] = value;
-    else if (!name.empty())
-      warn_once(concat("TF_METAL_GRAPPLER: there is no graph pass '", name, "'"));
-  }
+std::vector<Pass> selected_passes(const std::vector<Pass>& table, const Switches& switches) {
+  std::vector<std::string> known = {"all", "none"};
   std::vector<Pass> out;
-  for (size_t i = 0; i < table.size(); ++i)
-    if (on[i]) out.push_back(table[i]);
+  for (const Pass& pass : table) {
+    known.push_back(pass.name);
+    if (pass.parts)
+      for (const std::string& part : pass.parts()) known.push_back(concat(pass.name, "/", part));
+    if (switches.pass(pass.name)) out.push_back(pass);
+  }
+  for (const std::string& name : switches.names())
+    if (std::find(known.begin(), known.end(), name) == known.end())
+      warn_once(concat("TF_METAL_GRAPPLER: there is no graph pass '", name, "'"));
   return out;
 }
 
 std::string run_passes(std::string_view bytes, const std::vector<Pass>& table,
-                       const TF_GrapplerItem* item, const std::string& device_type) {
+                       const TF_GrapplerItem* item, const std::string& device_type,
+                       const Switches& switches) {
   std::string current(bytes);
   if (table.empty()) return current;
   GraphView view(GraphDef::parse(current));
-  Context context(item, device_type);
+  Context context(item, device_type, switches);
   for (const Pass& pass : table) {
     try {
       const int changes = pass.run(view, context);

@@ -20,15 +20,14 @@ namespace tfmetal {
 // use of the plugin, and switches TensorFlow's layout optimizer and remapper off for these graphs.
 void fill_optimizer(TP_OptimizerRegistrationParams* params, const char* device_type);
 
-// The passes of `table` that `setting` (TF_METAL_GRAPPLER) leaves on: words separated by commas,
-// the later ones prevail: "all", "none", a pass, or "-" and a pass. A setting that begins with a
-// "-" starts from all. Unknown words warn once.
-std::vector<Pass> selected_passes(const std::vector<Pass>& table, std::string_view setting);
+// The passes of `table` that are on. Warns once of each unknown word.
+std::vector<Pass> selected_passes(const std::vector<Pass>& table, const Switches& switches);
 
 // Runs the passes over a graph; `bytes` unchanged when none did anything. A pass that throws, or
 // whose graph is not one, is undone and warned of once. `item` may be null (see Context). Throws
 // InvalidArgument when `bytes` is no graph.
 std::string run_passes(std::string_view bytes, const std::vector<Pass>& table,
-                       const TF_GrapplerItem* item, const std::string& device_type);
+                       const TF_GrapplerItem* item, const std::string& device_type,
+                       const Switches& switches = {});
 
 }  // namespace tfmetal

@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_set>
+#include <vector>
 
 #include "grappler/graphdef/graph_view.h"
 
@@ -24,10 +25,34 @@ struct OutputInfo {
   PartialShape shape;
 };
 
+// What a setting (TF_METAL_GRAPPLER) leaves on: words separated by commas, the later ones prevail:
+// "all", "none", a pass, a part of one ("remapper/gelu"), or "-" and one of these. A setting that
+// begins with a "-" starts from all.
+class Switches {
+ public:
+  Switches() : Switches("all") {}
+  explicit Switches(std::string_view setting);
+
+  // A pass is also on when a part of it is.
+  bool pass(std::string_view name) const;
+  bool part(std::string_view pass, std::string_view name) const;
+  // The words, without their "-".
+  std::vector<std::string> names() const;
+
+ private:
+  struct Word {
+    std::string name;
+    bool on;
+  };
+  std::vector<Word> words_;
+};
+
 class Context {
  public:
   // `item` may be null: nothing is preserved then and no shape is known.
-  Context(const TF_GrapplerItem* item, std::string device_type);
+  Context(const TF_GrapplerItem* item, std::string device_type, Switches switches = {});
+
+  const Switches& switches() const { return switches_; }
 
   bool on_device(const GraphNode& node) const {
     return device_type_of(node.device()) == device_type_;
@@ -42,6 +67,7 @@ class Context {
 
   const TF_GrapplerItem* item_;
   const std::string device_type_;
+  const Switches switches_;
   std::unordered_set<std::string> preserved_;
   struct DeleteProperties {
     void operator()(TF_GraphProperties* properties) const;
@@ -56,6 +82,7 @@ class Context {
 struct Pass {
   const char* name;  // in TF_METAL_GRAPPLER and in dumps
   int (*run)(GraphView&, Context&);
+  std::vector<std::string> (*parts)() = nullptr;  // that can be switched one by one
 };
 
 // All passes, in the order in which they run.

@@ -27,7 +27,8 @@ const Variable kOpsPerCommit{"TF_METAL_OPS_PER_COMMIT", "64",
 const Variable kBytesPerCommit{"TF_METAL_BYTES_PER_COMMIT", "67108864",
                                "Bytes touched by a command buffer before it is committed."};
 const Variable kGrappler{"TF_METAL_GRAPPLER", "all",
-                         "Graph passes: all, none, or a list such as all,-cluster."};
+                         "Graph passes: all, none, or a list such as all,-cluster,-remapper/gelu "
+                         "(docs/fusions.md)."};
 const Variable kDumpGraphs{"TF_METAL_DUMP_GRAPHS", "",
                            "Directory into which each graph is written before and after the "
                            "graph passes."};

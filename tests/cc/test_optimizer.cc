@@ -66,7 +66,9 @@ static std::string names(const std::vector<Pass>& passes) {
 }
 
 TEST(setting_selects_passes) {
-  const auto select = [](const char* setting) { return names(selected_passes(kTable, setting)); };
+  const auto select = [](const char* setting) {
+    return names(selected_passes(kTable, Switches(setting)));
+  };
   CHECK_EQ(select("all"), "first failing second idle ");
   CHECK_EQ(select("none"), "");
   CHECK_EQ(select(""), "");
@@ -75,6 +77,21 @@ TEST(setting_selects_passes) {
   CHECK_EQ(select("idle,first"), "first idle ");
   CHECK_EQ(select("all,none,second"), "second ");
   CHECK_EQ(select("all,-misspelt,"), "first failing second idle ");
+}
+
+TEST(setting_selects_parts) {
+  const auto on = [](const char* setting) {
+    const Switches switches(setting);
+    return concat(switches.pass("p"), switches.part("p", "a"), switches.part("p", "b"));
+  };
+  CHECK_EQ(on("all"), "111");
+  CHECK_EQ(on("none"), "000");
+  CHECK_EQ(on("-p/a"), "101");
+  CHECK_EQ(on("all,-p/a,-p/b"), "100");
+  CHECK_EQ(on("p/a"), "110");
+  CHECK_EQ(on("-p,p/b"), "101");
+  CHECK_EQ(on("-p/a,all"), "111");
+  CHECK_EQ(on("pp,-p/ab,pp/a"), "000");
 }
 
 TEST(a_failing_pass_is_undone_and_the_others_run) {

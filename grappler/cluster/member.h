@@ -1,0 +1,14 @@
+// What may go into a _MetalCluster.
+#pragma once
+
+#include "grappler/graphdef/node_def.h"
+
+namespace tfmetal {
+
+// Whether the device has a kernel for the node that a cluster can run: a lowering or a launch.
+bool can_be_member(const NodeDef& node);
+
+// Whether the kernel of _MetalCluster is there. Without it nothing may be outlined.
+bool has_cluster_kernel();
+
+}  // namespace tfmetal

@@ -1,0 +1,86 @@
+#include "grappler/remapper/record.h"
+
+#include <atomic>
+#include <mutex>
+
+#include "grappler/remapper/remapper.h"
+#include "plugin/runtime_op.h"
+
+namespace tfmetal {
+namespace {
+
+// Beyond it nobody reads them; TensorFlow may go on making graphs.
+constexpr size_t kMaxRecords = 10000;
+
+struct Record {
+  std::atomic<bool> on{false};
+  std::mutex mutex;
+  json::Array fusions, refusals;
+};
+Record& record() {
+  static Record& all = *new Record;
+  return all;
+}
+
+void add(json::Array& rows, json::Object row) {
+  std::lock_guard lock(record().mutex);
+  if (rows.size() < kMaxRecords) rows.push_back(std::move(row));
+}
+
+const RuntimeCall kRecordFusions("record_fusions",
+                                 "starts ('on': true) or stops recording what the remapper does",
+                                 [](const json::Value& request) -> json::Value {
+                                   const bool* on = request["on"].as<bool>();
+                                   std::lock_guard lock(record().mutex);
+                                   record().fusions.clear();
+                                   record().refusals.clear();
+                                   record().on = on && *on;
+                                   return nullptr;
+                                 });
+
+const RuntimeCall kRecordedFusions("recorded_fusions",
+                                   "what fused since record_fusions, and what nearly did",
+                                   [](const json::Value&) -> json::Value {
+                                     std::lock_guard lock(record().mutex);
+                                     return json::Object{{"fusions", record().fusions},
+                                                         {"refusals", record().refusals}};
+                                   });
+
+const RuntimeCall kPatterns("patterns", "the patterns of the remapper, as they are tried",
+                            [](const json::Value&) -> json::Value {
+                              json::Array rows;
+                              for (const Pattern& pattern : patterns()) {
+                                json::Array conditions;
+                                for (const Condition& condition : pattern.when)
+                                  conditions.push_back(condition.says);
+                                rows.push_back(
+                                    json::Object{{"name", pattern.name},
+                                                 {"fuses", pattern.fuses},
+                                                 {"tree", to_text(pattern.tree)},
+                                                 {"when", conditions},
+                                                 {"rewrites", pattern.rewrite != nullptr}});
+                              }
+                              return json::Value(rows);
+                            });
+
+}  // namespace
+
+bool recording() { return record().on; }
+
+void record_fusion(const Pattern& pattern, const Match& match) {
+  if (!recording()) return;
+  json::Array nodes;
+  for (const Match::Member& member : match.members)
+    nodes.push_back(concat(member.node->op(), " ", member.node->name()));
+  add(record().fusions,
+      {{"pattern", pattern.name}, {"root", match.root->name()}, {"nodes", nodes}});
+}
+
+void record_refusal(const Pattern& pattern, const GraphNode& root, const Refusal& refusal) {
+  add(record().refusals, {{"pattern", pattern.name},
+                          {"root", root.name()},
+                          {"rule", refusal.rule},
+                          {"node", refusal.node->name()}});
+}
+
+}  // namespace tfmetal

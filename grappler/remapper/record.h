@@ -1,0 +1,13 @@
+// What the remapper did and why not, for `python -m tensorflow_metal_py fusions`: only recorded
+// while somebody asks, through the MetalRuntime calls `record_fusions` and `recorded_fusions`.
+#pragma once
+
+#include "grappler/remapper/matcher.h"
+
+namespace tfmetal {
+
+bool recording();
+void record_fusion(const Pattern& pattern, const Match& match);
+void record_refusal(const Pattern& pattern, const GraphNode& root, const Refusal& refusal);
+
+}  // namespace tfmetal
