@@ -75,6 +75,7 @@ GraphView::GraphView(GraphDef graph) : rest_(std::move(graph.rest)) {
   for (NodeDef& def : graph.nodes) {
     GraphNode& node = *nodes_.emplace_back(std::make_unique<GraphNode>());
     node.def_ = std::move(def);
+    node.index_ = nodes_.size() - 1;
     if (!by_name_.emplace(node.name(), &node).second)
       throw_invalid_argument("Graph has two nodes named '", node.name(), "'");
   }
@@ -165,6 +166,7 @@ GraphNode& GraphView::add(NodeDef def, const std::vector<Output>& inputs,
                               "or its inputs are given by name");
   auto node = std::make_unique<GraphNode>();
   node->def_ = std::move(def);
+  node->index_ = nodes_.size();
   for (const Output& source : inputs) check_source(*node, source);
   for (GraphNode* source : controls) check_alive(*source);
   nodes_.push_back(std::move(node));

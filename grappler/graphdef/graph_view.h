@@ -46,6 +46,7 @@ class GraphNode {
   void set_attr(std::string_view name, AttrValue value) { def_.set_attr(name, std::move(value)); }
   void set_device(std::string device) { def_.device = std::move(device); }
   bool removed() const { return removed_; }
+  size_t index() const { return index_; }  // view.node(index()) is this node
 
   // Data inputs in order, then control inputs in no particular order.
   size_t num_inputs() const { return num_data_; }
@@ -74,6 +75,7 @@ class GraphNode {
   std::vector<Use> fanouts_;
   size_t num_data_ = 0;
   size_t num_control_uses_ = 0;
+  size_t index_ = 0;
   bool removed_ = false;
   bool rewritten_ = false;
 };
