@@ -89,7 +89,7 @@ void Context::infer() {
   if (!item_ || !offered) return;
   properties_.reset(tf.TF_NewGraphProperties(item_));
   Status status;
-  // No assumptions: what is inferred holds for every execution.
+  // No assumptions: what is inferred holds for every execution that succeeds.
   tf.TF_InferStatically(properties_.get(), 0, 0, 0, 0, status);
   if (!status.ok()) properties_.reset();
 }

@@ -19,7 +19,8 @@ namespace tfmetal {
 // "GPU" of "/job:localhost/replica:0/task:0/device:GPU:0"; empty when there is none.
 std::string_view device_type_of(std::string_view device);
 
-// Type and shape of an output, as TensorFlow inferred them before the passes.
+// Type and shape of an output, as TensorFlow inferred them before the passes. Shapes hold for runs
+// that succeed: that two are added to a variable may be all that is known of both.
 struct OutputInfo {
   TF_DataType dtype;
   PartialShape shape;

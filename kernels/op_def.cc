@@ -12,7 +12,7 @@ namespace tfmetal {
 namespace {
 
 // Field numbers of tensorflow/core/framework/op_def.proto.
-constexpr int kOpName = 1, kOpInput = 2, kOpOutput = 3, kOpAttr = 4;
+constexpr int kOpName = 1, kOpInput = 2, kOpOutput = 3, kOpAttr = 4, kOpStateful = 17;
 constexpr int kArgName = 1, kArgType = 3, kArgTypeAttr = 4, kArgNumberAttr = 5,
               kArgTypeListAttr = 6;
 constexpr int kAttrName = 1, kAttrAllowedValues = 7;
@@ -49,6 +49,7 @@ OpDef parse(std::string_view bytes) {
     if (r.is(kOpInput, WireType::kBytes)) def.inputs.push_back(parse_arg(r.bytes()));
     if (r.is(kOpOutput, WireType::kBytes)) def.outputs.push_back(parse_arg(r.bytes()));
     if (r.is(kOpAttr, WireType::kBytes)) parse_attr(r.bytes(), &def);
+    if (r.is(kOpStateful, WireType::kVarint)) def.stateful = r.varint() != 0;
   }
   return def;
 }

@@ -22,6 +22,7 @@ struct ArgDef {
 struct OpDef {
   std::string name;
   std::vector<ArgDef> inputs, outputs;
+  bool stateful = false;  // has an effect, or another result each time
   std::map<std::string, std::vector<TF_DataType>> allowed_types;  // of type attributes; none: any
 };
 

@@ -75,7 +75,7 @@ void ControlFlow::enter_frame(const GraphNode& node) {
   const int parent = frames_of_[node.index()];
   const auto key = std::make_tuple(parent, node.def().attr_string("frame_name", ""));
   const auto [entry, is_new] = frame_numbers_.emplace(key, int(frames_.size()));
-  if (is_new) frames_.push_back({.parent = parent});
+  if (is_new) frames_.emplace_back().parent = parent;
   frames_of_[node.index()] = entry->second;
   Frame& frame = frames_[size_t(entry->second)];
   expect_same(frame.enters, lives_[node.index()], frame);
@@ -155,8 +155,6 @@ int ControlFlow::both(int a, int b) {
   return interned(all);
 }
 
-int ControlFlow::unknown(const GraphNode& node) {
-  return interned({{&node, 0, kUnknown}});
-}
+int ControlFlow::unknown(const GraphNode& node) { return interned({{&node, 0, kUnknown}}); }
 
 }  // namespace tfmetal

@@ -42,10 +42,11 @@ void add_n(NativeCall& call) {
   arguments.rank = 1;
   arguments.extents[0] = narrow(call.node, out.count());
   arguments.a_strides[0] = arguments.b_strides[0] = 1;
-  call.copy(call.inputs[0], call.outputs[0], out.bytes());
+  if (call.inputs.size() == 1) call.copy(call.inputs[0], call.outputs[0], out.bytes());
   for (size_t i = 1; i < call.inputs.size(); ++i) {
-    call.dispatch(shader_name("integer_arithmetic", out.dtype), out.count(),
-                  {call.out(), call.in(i), call.out(), NativeCall::value(arguments)});
+    call.dispatch(
+        shader_name("integer_arithmetic", out.dtype), out.count(),
+        {i == 1 ? call.in(0) : call.out(), call.in(i), call.out(), NativeCall::value(arguments)});
   }
 }
 

@@ -1,0 +1,116 @@
+// Removes reads whose value is at hand: it has just been written, or read before (variables.h).
+#include <algorithm>
+#include <map>
+#include <tuple>
+#include <unordered_set>
+
+#include "grappler/variables/variables.h"
+#include "plugin/device/stats.h"
+
+namespace tfmetal {
+namespace {
+
+// The nodes that have an effect, or whose result is asked for, which `read` reaches through pure
+// computation: all that could notice the order of the read and what came before it. Nothing when
+// there are so many that keeping them in order would cost more than the read.
+std::optional<std::vector<GraphNode*>> observers(const GraphNode& read, const Context& context) {
+  constexpr size_t kMaxObservers = 64;
+  std::vector<GraphNode*> found;
+  std::vector<const GraphNode*> stack = {&read};
+  std::unordered_set<const GraphNode*> seen = {&read};
+  const auto reach = [&](GraphNode* node) {
+    if (!seen.insert(node).second) return;
+    const bool is_last = !node->num_data_uses() && !node->num_control_uses();
+    if (is_last || context.preserved(*node) || !is_pure(*node))
+      found.push_back(node);
+    else
+      stack.push_back(node);
+  };
+  while (!stack.empty() && found.size() <= kMaxObservers) {
+    const GraphNode& node = *stack.back();
+    stack.pop_back();
+    for (const Use& use : node.data_uses()) reach(use.node);
+    // Who waits for the read itself will wait for what it waited for: GraphView::remove.
+    if (&node != &read)
+      for (GraphNode* reader : node.control_uses()) reach(reader);
+  }
+  if (found.size() > kMaxObservers) return std::nullopt;
+  return found;
+}
+
+// Lets `value` take the place of the read. One whose name is asked for stays, for whoever asks.
+bool replace_read(GraphView& view, GraphNode& read, Output value, const Context& context) {
+  const bool stays = context.preserved(read);
+  if (stays && !read.num_data_uses()) return false;
+  if (read.num_controls()) {
+    const std::optional<std::vector<GraphNode*>> waiting = observers(read, context);
+    if (!waiting) return false;
+    for (GraphNode* source : read.controls())
+      for (GraphNode* node : *waiting) view.add_control(*source, *node);
+  }
+  view.replace_uses({&read, 0}, value);
+  if (!stays) view.remove(read);
+  return true;
+}
+
+// The assignment whose value a read sees, if it is certain.
+GraphNode* seen_assignment(const GraphNode& read, const History& history) {
+  const std::vector<GraphNode*> writes = history.last_writes(read);
+  if (writes.size() != 1) return nullptr;
+  const bool assigns = std::ranges::any_of(history.accesses(), [&](const Access& access) {
+    return access.node == writes[0] && access.kind == AccessKind::kAssign;
+  });
+  return assigns ? writes[0] : nullptr;
+}
+
+bool is_candidate(const GraphNode& read, const History& history, const Context& context,
+                  const ControlFlow& flow) {
+  return context.on_device(read) && flow.frame(read) == 0 &&
+         std::ranges::count(history.writes_around(read), Order::kAny) == 0;
+}
+
+// What the read would find, if an assignment in the graph tells.
+std::optional<Output> written_value(const GraphNode& read, const History& history,
+                                    ControlFlow& flow) {
+  const GraphNode* write = seen_assignment(read, history);
+  if (!write || write->device() != read.device() ||
+      write->def().attr("dtype") != read.def().attr("dtype"))
+    return std::nullopt;
+  const Output value = write->input(1);
+  const bool alive_together =
+      flow.liveness(*write) == flow.liveness(read) && flow.liveness(value) == flow.liveness(read);
+  return alive_together ? std::optional(value) : std::nullopt;
+}
+
+int visit(GraphView& view, Context& context, const History& history, ControlFlow& flow) {
+  // Reads between the same writes, in the same branch, of the same type.
+  using Moment = std::tuple<std::string, std::string, int, std::vector<Order>>;
+  std::map<Moment, GraphNode*> known;
+  int count = 0;
+  for (const Access& access : history.accesses()) {
+    GraphNode& read = *access.node;
+    if (access.kind != AccessKind::kRead || !is_candidate(read, history, context, flow)) continue;
+    const std::optional<Output> written = written_value(read, history, flow);
+    if (written) {
+      if (!replace_read(view, read, *written, context)) continue;
+      count_fusion("variables/forward");
+      ++count;
+      continue;
+    }
+    const Moment moment = {read.device(), read.def().attr("dtype").serialized(),
+                           flow.liveness(read), history.writes_around(read)};
+    const auto [entry, is_first] = known.emplace(moment, &read);
+    if (is_first || !replace_read(view, read, {entry->second, 0}, context)) continue;
+    count_fusion("variables/share");
+    ++count;
+  }
+  return count;
+}
+
+}  // namespace
+
+int remove_reads(GraphView& view, Context& context) {
+  return for_each_history(view, context, visit);
+}
+
+}  // namespace tfmetal
