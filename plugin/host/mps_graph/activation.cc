@@ -107,8 +107,10 @@ id add_softmax(Graph* self, id x, NSInteger axis, id) {
   Tensor* tensor = operand(x, "softMax");
   require_floating(tensor, "softMax");
   const long along = require_axis(axis, tensor->type.shape.size(), "softMax");
-  return self->add("softMax", {tensor}, tensor->type,
-                   [along](Views in, Views out) { softmax(in[0], out[0], along); });
+  Tensor* result = self->add("softMax", {tensor}, tensor->type,
+                             [along](Views in, Views out) { softmax(in[0], out[0], along); });
+  if (size_t(along) + 1 == tensor->type.shape.size()) result->node->independent_axes = along;
+  return result;
 }
 HOST_METHOD(MPSGraph, "softMaxWithTensor:axis:name:", add_softmax);
 

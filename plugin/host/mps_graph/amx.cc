@@ -146,6 +146,13 @@ HOST_AMX inline void pack_tile(const T* from, long line_step, long depth_step, l
                                long depth, bool is_a, char* to, Words& most) {
   Floats x[2 * kLines];
   const bool whole = lines == kLines && depth == kDepth;
+  if (whole) {  // the tile after this one
+    for (long i = 0; i < 2 * kLines; ++i) {
+      const T* soon = depth_step == 1 ? from + i % kLines * line_step + kDepth + i / kLines * kLines
+                                      : from + i * depth_step + kLines;
+      _mm_prefetch(reinterpret_cast<const char*>(soon), _MM_HINT_T0);
+    }
+  }
   bool by_line = false;  // x holds stretches of lines
   if (whole && depth_step == 1) {
     by_line = true;

@@ -31,7 +31,11 @@ struct Test : Op {
 // ---- one operand -----------------------------------------------------------------------------
 
 // Copy of all bits. The last operation of a target that would be a mere view. D U
-HOST_UNARY("identity", Identity);
+HOST_METHOD(MPSGraph, "identityWithTensor:name:", [](Graph* self, id x, id) -> id {
+  Tensor* result = add_unary<Identity>(self, "identity", x);
+  result->node->is_copy = true;
+  return result;
+});
 
 #define FLOAT_FUNCTION(Name, stem, expression)         \
   struct Name : Op {                                   \

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "plugin/host/mps_graph/arena.h"
 #include "plugin/host/mps_graph/isa.h"
 
 namespace host {
@@ -90,14 +91,34 @@ void ElementwiseChain::collapse_loops() {
 
 void ElementwiseChain::finish() {
   collapse_loops();
-  for (Value& value : values_) {
-    value.raw_at = scratch_bytes_;
-    scratch_bytes_ += kBlock * size_of(value.type);
-    if (is_float16(value.type)) {
-      value.float_at = scratch_bytes_;
-      scratch_bytes_ += kBlock * sizeof(float);
-    }
+  place_blocks();
+}
+
+// Blocks of steps are used again after the last step that reads them; those of inputs are not, for
+// a repeated operand fills its block once per row.
+void ElementwiseChain::place_blocks() {
+  std::vector<std::vector<size_t>> released(steps_.size());
+  std::vector<size_t> last_use(values_.size(), 0);
+  for (size_t i = 0; i < steps_.size(); ++i) {
+    last_use[size_t(steps_[i].result)] = i;
+    for (int operand : steps_[i].operands) last_use[size_t(operand)] = i;
   }
+  ArenaPlanner planner;
+  for (int input : inputs_) {
+    Value& value = values_[size_t(input)];
+    if (value.strides.back() == 0) value.raw_at = planner.take(kBlock * size_of(value.type));
+    if (is_float16(value.type)) value.float_at = planner.take(kBlock * sizeof(float));
+  }
+  for (size_t i = 0; i < steps_.size(); ++i) {
+    Value& value = values_[size_t(steps_[i].result)];
+    std::vector<size_t>& end = released[last_use[size_t(steps_[i].result)]];
+    if (value.output < 0) end.push_back(value.raw_at = planner.take(kBlock * size_of(value.type)));
+    if (is_float16(value.type)) {
+      end.push_back(value.float_at = planner.take(kBlock * sizeof(float)));
+    }
+    for (size_t at : released[i]) planner.give_back(at);
+  }
+  scratch_bytes_ = planner.total();
 }
 
 // Where the values of the current block are.
@@ -154,8 +175,8 @@ void ElementwiseChain::execute(const Step& step, Block& block) const {
   block.widened[step.result] = widened;
 }
 
-void ElementwiseChain::run_range(const std::vector<const char*>& inputs,
-                                 const std::vector<char*>& outputs, long begin, long end) const {
+void ElementwiseChain::run_part(const std::vector<const char*>& inputs,
+                                const std::vector<char*>& outputs, long begin, long end) const {
   thread_local std::vector<char> scratch;
   if (scratch.size() < scratch_bytes_ + 64) scratch.resize(scratch_bytes_ + 64);
   thread_local Block block;  // its vectors keep their capacity, as do the two below
@@ -209,7 +230,7 @@ void ElementwiseChain::run_range(const std::vector<const char*>& inputs,
 void ElementwiseChain::run(const std::vector<const char*>& inputs,
                            const std::vector<char*>& outputs) const {
   parallel(element_count(shape_), kGrain,
-           [&](long begin, long end) { run_range(inputs, outputs, begin, end); });
+           [&](long begin, long end) { run_part(inputs, outputs, begin, end); });
 }
 
 }  // namespace host

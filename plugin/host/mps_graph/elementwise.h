@@ -20,6 +20,10 @@ class ElementwiseChain {
   // Call once, after the last value; then run() may be called from several threads.
   void finish();
   void run(const std::vector<const char*>& inputs, const std::vector<char*>& outputs) const;
+  // Elements [begin, end) of the results, on this thread. The pointers are to elements 0.
+  void run_part(const std::vector<const char*>& inputs, const std::vector<char*>& outputs,
+                long begin, long end) const;
+  long count() const { return element_count(shape_); }
 
  private:
   struct Value {
@@ -38,10 +42,9 @@ class ElementwiseChain {
   };
   struct Block;
   void collapse_loops();
+  void place_blocks();
   void load(const Value& value, Block& block) const;
   void execute(const Step& step, Block& block) const;
-  void run_range(const std::vector<const char*>& inputs, const std::vector<char*>& outputs,
-                 long begin, long end) const;
 
   Shape shape_;
   Shape loops_;  // the shape with neighbouring axes merged; the last one is the inner loop

@@ -1,8 +1,11 @@
 #include "plugin/host/mps_graph/executable.h"
 
 #include <algorithm>
-#include <map>
+#include <cstdlib>
 #include <unordered_set>
+
+#include "plugin/host/mps_graph/arena.h"
+#include "plugin/host/parallel.h"
 
 namespace host {
 
@@ -10,40 +13,48 @@ namespace {
 
 // Reads of memory that nobody wrote should not look like results.
 constexpr unsigned char kPoison = 0xa5;
-constexpr size_t kAlignment = 64;
 // Scratch memory that a thread keeps for its next run, at most.
 constexpr size_t kKeptArenaBytes = size_t(256) << 20;
-constexpr size_t kMaxChainLength = 32;  // its scratch blocks must fit the second-level cache
+// What a tile of a group should fit into: the second-level cache, with room for its operands.
+constexpr size_t kTileBytes = 384 << 10;
 
-// The tensor whose memory `tensor` shares.
-const Tensor* storage_of(const Tensor* tensor) {
-  while (tensor->node->kind == Kind::Alias) tensor = tensor->node->inputs[0];
-  return tensor;
-}
-
-size_t aligned(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
-
-// Hands out ranges of an arena, lowest address first.
-class ArenaPlanner {
+// Memory of a thread, which grows.
+class Scratch {
  public:
-  size_t take(size_t bytes) {
-    bytes = std::max(aligned(bytes), kAlignment);
-    size_t at = 0;
-    for (const auto& [begin, size] : used_) {
-      if (begin - at >= bytes) break;
-      at = begin + size;
+  char* get(size_t bytes) {
+    if (bytes > size_) {
+      size_ = ArenaPlanner::aligned(bytes);
+      memory_.reset();  // no copy of what is there
+      memory_.reset(static_cast<char*>(std::aligned_alloc(ArenaPlanner::kAlignment, size_)));
     }
-    used_[at] = bytes;
-    total_ = std::max(total_, at + bytes);
-    return at;
+    return memory_.get();
   }
-  void give_back(size_t at) { used_.erase(at); }
-  size_t total() const { return total_; }
+  // Gives back what is more.
+  void keep(size_t most) {
+    if (size_ > most) memory_.reset(), size_ = 0;
+  }
 
  private:
-  std::map<size_t, size_t> used_;  // begin -> size
-  size_t total_ = 0;
+  struct Free {
+    void operator()(char* p) const { std::free(p); }
+  };
+  std::unique_ptr<char, Free> memory_;
+  size_t size_ = 0;
 };
+
+// The type of `n` of the `rows` rows of a tensor.
+Type cut(const Type& type, long rows, long n) {
+  Type part = type;
+  long seen = 1;
+  for (long& extent : part.shape) {
+    seen *= extent;
+    extent = 1;
+    if (seen != rows) continue;
+    extent = n;
+    break;
+  }
+  return part;
+}
 
 }  // namespace
 
@@ -51,7 +62,7 @@ class ArenaPlanner {
 
 Executable::Executable(Graph* g, const std::vector<Tensor*>& feed_list,
                        const std::vector<Type>& types, const std::vector<Tensor*>& target_list)
-    : graph(g), feeds(feed_list), targets(target_list) {
+    : graph(g), feeds(feed_list), targets(target_list), storage_(target_list) {
   objc_retain(graph);
   for (size_t i = 0; i < feeds.size(); ++i) {
     if (types[i].dtype == feeds[i]->type.dtype && types[i].shape == feeds[i]->type.shape) continue;
@@ -67,7 +78,10 @@ Executable::Executable(Graph* g, const std::vector<Tensor*>& feed_list,
       return std::find(nodes.begin(), nodes.end(), feed->node) == nodes.end();
     });
   }
-  make_steps(nodes);
+  for (Group& group : schedule(nodes, targets, storage_)) {
+    groups_.emplace_back();
+    groups_.back().group = std::move(group);
+  }
   place_targets();
   place_intermediates();
 }
@@ -131,97 +145,13 @@ std::vector<const Node*> Executable::reachable_nodes(std::string* run_error) con
   return found;
 }
 
-// Gathers neighbouring elementwise nodes of one result shape into a chain.
-struct Executable::ChainBuilder {
-  std::vector<const Node*> nodes;
-
-  bool contains(const Tensor* tensor) const {
-    return std::find(nodes.begin(), nodes.end(), tensor->node) != nodes.end();
-  }
-  bool accepts(const Node* node) const {
-    if (nodes.empty()) return true;
-    if (nodes.size() == kMaxChainLength ||
-        nodes[0]->outputs[0]->type.shape != node->outputs[0]->type.shape) {
-      return false;
-    }
-    // A reshaped value of the chain is needed in memory as a whole.
-    return std::none_of(node->inputs.begin(), node->inputs.end(), [&](const Tensor* input) {
-      return !contains(input) && contains(storage_of(input));
-    });
-  }
-  // `escapes`: values that somebody outside the chain reads.
-  Step finish(const std::function<bool(const Tensor*)>& escapes) {
-    Step step;
-    step.chain = std::make_unique<ElementwiseChain>(nodes[0]->outputs[0]->type.shape);
-    std::unordered_map<const Tensor*, int> values;
-    const auto value_of = [&](const Tensor* tensor) {
-      const auto [it, added] = values.try_emplace(tensor, 0);
-      if (added) {
-        it->second = step.chain->input(tensor->type);
-        step.inputs.push_back(tensor);
-      }
-      return it->second;
-    };
-    for (const Node* node : nodes) {
-      std::vector<int> operands;
-      for (const Tensor* input : node->inputs) operands.push_back(value_of(input));
-      const Tensor* result = node->outputs[0];
-      const int value = step.chain->step(*node->elementwise, result->type.dtype, operands);
-      values[result] = value;
-      if (!escapes(result)) continue;
-      step.chain->output(value);
-      step.outputs.push_back(result);
-    }
-    step.chain->finish();
-    nodes.clear();
-    return step;
-  }
-};
-
-void Executable::make_steps(const std::vector<const Node*>& nodes) {
-  // Who reads a value, directly or through an alias; targets count as a reader outside.
-  std::unordered_map<const Tensor*, std::vector<const Node*>> readers;
-  std::unordered_set<const Tensor*> wanted;
-  for (const Tensor* target : targets) wanted.insert(storage_of(target));
-  for (const Node* node : nodes) {
-    if (node->kind == Kind::Alias) continue;
-    for (const Tensor* input : node->inputs) readers[storage_of(input)].push_back(node);
-  }
-  ChainBuilder chain;
-  const auto flush = [&] {
-    if (chain.nodes.empty()) return;
-    const std::unordered_set<const Node*> members(chain.nodes.begin(), chain.nodes.end());
-    steps_.push_back(chain.finish([&](const Tensor* value) {
-      const auto& list = readers[value];
-      return wanted.count(value) || std::any_of(list.begin(), list.end(), [&](const Node* reader) {
-               return !members.count(reader);
-             });
-    }));
-  };
-  for (const Node* node : nodes) {
-    if (node->kind != Kind::Compute) continue;
-    if (node->elementwise) {
-      if (!chain.accepts(node)) flush();
-      chain.nodes.push_back(node);
-      continue;
-    }
-    flush();
-    Step step;
-    step.node = node;
-    step.inputs.assign(node->inputs.begin(), node->inputs.end());
-    step.outputs.assign(node->outputs.begin(), node->outputs.end());
-    steps_.push_back(std::move(step));
-  }
-  flush();
-}
-
 // Targets are computed in place; one that shares memory with a feed, a constant or an earlier
 // target is copied at the end.
 void Executable::place_targets() {
   for (size_t i = 0; i < feeds.size(); ++i) places_[feeds[i]] = {Place::Where::Feed, i};
   for (size_t i = 0; i < targets.size(); ++i) {
     if (!targets[i]->ranked) continue;
-    const Tensor* root = storage_of(targets[i]);
+    const Tensor* root = storage_.root(targets[i]);
     const bool computed = root->node->kind == Kind::Compute;
     if (computed && places_.try_emplace(root, Place{Place::Where::Target, i}).second) continue;
     target_copies_.emplace_back(root, i);
@@ -239,7 +169,7 @@ Executable::Place Executable::place_constant(const Tensor* tensor) {
 }
 
 Executable::Place Executable::place_of(const Tensor* tensor) {
-  const Tensor* root = storage_of(tensor);
+  const Tensor* root = storage_.root(tensor);
   const auto found = places_.find(root);
   if (found != places_.end()) return found->second;
   return places_[root] = place_constant(root);
@@ -247,28 +177,97 @@ Executable::Place Executable::place_of(const Tensor* tensor) {
 
 void Executable::place_intermediates() {
   std::unordered_map<const Tensor*, size_t> last_use;
-  for (size_t i = 0; i < steps_.size(); ++i) {
-    for (const Tensor* input : steps_[i].inputs) last_use[storage_of(input)] = i;
+  for (size_t i = 0; i < groups_.size(); ++i) {
+    for (const Step& step : groups_[i].group.steps) {
+      for (const Tensor* input : step.inputs) last_use[storage_.root(input)] = i;
+    }
   }
-  for (const auto& [value, target] : target_copies_) last_use[value] = steps_.size();
+  for (const auto& [value, target] : target_copies_) last_use[value] = groups_.size();
   ArenaPlanner planner;
-  std::vector<std::vector<size_t>> released(steps_.size() + 1);
-  for (size_t i = 0; i < steps_.size(); ++i) {
-    Step& step = steps_[i];
-    for (const Tensor* output : step.outputs) {
-      auto [it, added] = places_.try_emplace(output, Place{Place::Where::Arena, 0});
-      if (added) {
+  std::vector<std::vector<size_t>> released(groups_.size() + 1);
+  for (size_t i = 0; i < groups_.size(); ++i) {
+    const Group& group = groups_[i].group;
+    place_locals(groups_[i]);
+    for (const Step& step : group.steps) {
+      for (const Tensor* output : step.outputs) {
+        auto [it, added] = places_.try_emplace(output, Place{Place::Where::Arena, 0});
+        if (!added) continue;
         it->second.index = planner.take(output->type.bytes());
         const auto use = last_use.find(output);
         released[use == last_use.end() ? i : use->second].push_back(it->second.index);
       }
-      step.output_places.push_back(it->second);
     }
-    for (const Tensor* input : step.inputs) step.input_places.push_back(place_of(input));
+    for (const Step& step : group.steps)
+      groups_[i].operands.push_back(operands_of(step, group.rows));
+    if (group.rows > 1) cut_operands(groups_[i]);
     for (size_t at : released[i]) planner.give_back(at);
   }
   for (const auto& [value, target] : target_copies_) copy_places_.push_back(place_of(value));
   arena_bytes_ = planner.total();
+}
+
+// How many rows a tile has, and where the values that only the group sees lie in its scratch
+// memory.
+void Executable::place_locals(PlannedGroup& planned) {
+  const Group& group = planned.group;
+  if (group.rows == 1) return;
+  size_t row_bytes = 0;
+  for (const Step& step : group.steps) {
+    for (const auto* side : {&step.inputs, &step.outputs}) {
+      for (const Tensor* tensor : *side) row_bytes += tensor->type.bytes() / size_t(group.rows);
+    }
+  }
+  constexpr long kTilesPerThread = 4;
+  const long threads = long(parallelism()) * kTilesPerThread;
+  const long balanced = (group.rows + threads - 1) / threads;
+  planned.tile_rows =
+      std::clamp(long(kTileBytes / std::max<size_t>(row_bytes, 1)), 1l, std::max(balanced, 1l));
+  std::unordered_map<const Tensor*, size_t> last_use;
+  for (size_t i = 0; i < group.steps.size(); ++i) {
+    for (const Tensor* input : group.steps[i].inputs) last_use[storage_.root(input)] = i;
+  }
+  const std::unordered_set<const Tensor*> locals(group.locals.begin(), group.locals.end());
+  ArenaPlanner planner;
+  std::vector<std::vector<size_t>> released(group.steps.size());
+  for (size_t i = 0; i < group.steps.size(); ++i) {
+    for (const Tensor* output : group.steps[i].outputs) {
+      if (!locals.count(output)) continue;
+      const size_t bytes = output->type.bytes() / size_t(group.rows) * size_t(planned.tile_rows);
+      const size_t at = planner.take(bytes);
+      places_[output] = {Place::Where::Tile, at};
+      const auto use = last_use.find(output);
+      released[use == last_use.end() ? i : use->second].push_back(at);
+    }
+    for (size_t at : released[i]) planner.give_back(at);
+  }
+  planned.scratch_bytes = planner.total();
+}
+
+Executable::Operands Executable::operands_of(const Step& step, long rows) {
+  Operands operands;
+  const auto row_bytes = [&](const Tensor* tensor) { return long(tensor->type.bytes()) / rows; };
+  for (const Tensor* input : step.inputs) {
+    const Place place = place_of(input);
+    // A chain finds the elements of a row by itself, but for those in scratch memory.
+    const bool is_cut = step.node || place.where == Place::Where::Tile;
+    operands.inputs.push_back({place, is_cut ? row_bytes(input) : 0, &input->type, {}});
+  }
+  for (const Tensor* output : step.outputs) {
+    operands.outputs.push_back({place_of(output), row_bytes(output), &output->type, {}});
+  }
+  return operands;
+}
+
+void Executable::cut_operands(PlannedGroup& planned) {
+  const long rows = planned.group.rows, rest = rows % planned.tile_rows;
+  for (Operands& operands : planned.operands) {
+    for (auto* side : {&operands.inputs, &operands.outputs}) {
+      for (Operand& operand : *side) {
+        operand.cut[0] = cut(*operand.type, rows, planned.tile_rows);
+        operand.cut[1] = cut(*operand.type, rows, rest);
+      }
+    }
+  }
 }
 
 // ---- execution -------------------------------------------------------------------------------
@@ -278,6 +277,7 @@ struct Executable::Memory {
   std::span<char* const> feeds;
   std::span<char* const> targets;
   char* arena;
+  char* tile = nullptr;  // scratch memory
 
   char* operator[](const Place& place) const {
     switch (place.where) {
@@ -287,6 +287,8 @@ struct Executable::Memory {
         return targets[place.index];
       case Place::Where::Arena:
         return arena + place.index;
+      case Place::Where::Tile:
+        return tile + place.index;
       case Place::Where::Constant:
         break;
     }
@@ -294,42 +296,85 @@ struct Executable::Memory {
   }
 };
 
-void Executable::run_step(const Step& step, const Memory& memory) const {
+void Executable::run_step(const Step& step, const Operands& operands, const Memory& memory) {
   if (step.chain) {
     thread_local std::vector<const char*> inputs;  // keep their capacity
     thread_local std::vector<char*> outputs;
     inputs.clear();
     outputs.clear();
-    for (const Place& place : step.input_places) inputs.push_back(memory[place]);
-    for (const Place& place : step.output_places) outputs.push_back(memory[place]);
+    for (const Operand& operand : operands.inputs) inputs.push_back(memory[operand.place]);
+    for (const Operand& operand : operands.outputs) outputs.push_back(memory[operand.place]);
     step.chain->run(inputs, outputs);
     return;
   }
   std::vector<View> inputs, outputs;
-  for (size_t i = 0; i < step.inputs.size(); ++i) {
-    inputs.push_back({memory[step.input_places[i]], &step.inputs[i]->type});
-  }
-  for (size_t i = 0; i < step.outputs.size(); ++i) {
-    outputs.push_back({memory[step.output_places[i]], &step.outputs[i]->type});
-  }
+  for (const Operand& o : operands.inputs) inputs.push_back({memory[o.place], o.type});
+  for (const Operand& o : operands.outputs) outputs.push_back({memory[o.place], o.type});
   step.node->eval(inputs, outputs);
 }
 
-void Executable::run(std::span<char* const> feed_data, std::span<char* const> target_data) const {
-  thread_local std::vector<char> arena;
-  if (arena.size() < arena_bytes_ + kAlignment) {
-    arena = {};  // no copy of what is there
-    arena.resize(arena_bytes_ + kAlignment);
+// Rows [begin, end) of all steps. Scratch memory holds these rows only.
+void Executable::run_tile(const PlannedGroup& planned, const Memory& memory, long begin, long end) {
+  const size_t which = end - begin == planned.tile_rows ? 0 : 1;
+  const auto first_row = [&](const Operand& operand) {
+    const bool local = operand.place.where == Place::Where::Tile;
+    return memory[operand.place] + (local ? 0 : begin * operand.row_bytes);
+  };
+  for (size_t i = 0; i < planned.group.steps.size(); ++i) {
+    const Step& step = planned.group.steps[i];
+    const Operands& operands = planned.operands[i];
+    if (step.node) {
+      std::vector<View> inputs, outputs;
+      for (const Operand& o : operands.inputs) inputs.push_back({first_row(o), &o.cut[which]});
+      for (const Operand& o : operands.outputs) outputs.push_back({first_row(o), &o.cut[which]});
+      step.node->eval(inputs, outputs);
+      continue;
+    }
+    // Chains count elements from the beginning of the whole.
+    std::vector<const char*> inputs;
+    std::vector<char*> outputs;
+    for (const Operand& o : operands.inputs) inputs.push_back(first_row(o) - begin * o.row_bytes);
+    for (const Operand& o : operands.outputs) outputs.push_back(first_row(o) - begin * o.row_bytes);
+    const long row = step.chain->count() / planned.group.rows;
+    step.chain->run_part(inputs, outputs, begin * row, end * row);
   }
-  char* base = arena.data() + (kAlignment - reinterpret_cast<uintptr_t>(arena.data()) % kAlignment);
+}
+
+void Executable::run_group(const PlannedGroup& planned, const Memory& memory) const {
+  const Group& group = planned.group;
+  if (group.rows == 1) {
+    for (size_t i = 0; i < group.steps.size(); ++i) {
+      run_step(group.steps[i], planned.operands[i], memory);
+    }
+    return;
+  }
+  const long tiles = (group.rows + planned.tile_rows - 1) / planned.tile_rows;
+  long elements = 0;  // of a tile
+  for (const Step& step : group.steps) {
+    for (const Tensor* output : step.outputs) elements += output->type.count() / tiles;
+  }
+  parallel(tiles, std::max(1l, kGrain / std::max(elements, 1l)), [&](long begin, long end) {
+    thread_local Scratch scratch;
+    Memory own = memory;
+    own.tile = scratch.get(planned.scratch_bytes);
+    for (long tile = begin; tile < end; ++tile) {
+      const long row = tile * planned.tile_rows;
+      run_tile(planned, own, row, std::min(row + planned.tile_rows, group.rows));
+    }
+  });
+}
+
+void Executable::run(std::span<char* const> feed_data, std::span<char* const> target_data) const {
+  thread_local Scratch arena;
+  char* base = arena.get(arena_bytes_);
   if (chaos(1)) std::memset(base, kPoison, arena_bytes_);
   const Memory memory{this, feed_data, target_data, base};
-  for (const Step& step : steps_) run_step(step, memory);
+  for (const PlannedGroup& group : groups_) run_group(group, memory);
   for (size_t i = 0; i < copy_places_.size(); ++i) {
     const auto& [value, target] = target_copies_[i];
     std::memcpy(target_data[target], memory[copy_places_[i]], value->type.bytes());
   }
-  if (arena.size() > kKeptArenaBytes) arena = {};
+  arena.keep(kKeptArenaBytes);
 }
 
 // ---- methods ---------------------------------------------------------------------------------

@@ -478,7 +478,9 @@ void gemm(long m, long n, long k, const Matrix& a, const Matrix& b, const Target
       const long from = begin * unit, count = std::min(end * unit, n) - from;
       multiply_directly(m, from, count, k, a, b, sums, stride, !to.accumulate);
     });
-  } else if (!multiply_on_matrix_unit(m, n, k, a, b, sums, stride, to.accumulate, parts)) {
+  } else if (multiply_on_matrix_unit(m, n, k, a, b, sums, stride, to.accumulate, parts)) {
+    if (in_place) return;  // there are no NaNs
+  } else {
     VectorUnits units;
     PackedProduct(units, m, n, k, a, b, sums, stride, to.accumulate).run(parts);
   }

@@ -77,8 +77,13 @@ struct Node {
   // straight from a feed, it may encode nothing on a Mac.
   bool is_view = false;
   bool swaps_last_axes = false;  // a transpose that a matrix product can absorb
-  std::string compile_error;     // Apple builds this node, and aborts when it is compiled
-  size_t order = 0;              // position in the graph, a topological order
+  bool is_copy = false;          // identity
+  bool is_broadcast = false;     // of its operand, as elementwise operations do it
+  // Elements with the same positions along so many first axes of all operands and results depend on
+  // each other only.
+  size_t independent_axes = 0;
+  std::string compile_error;  // Apple builds this node, and aborts when it is compiled
+  size_t order = 0;           // position in the graph, a topological order
 };
 
 struct Graph : Object {

@@ -307,6 +307,12 @@ Type reduced_type(const Type& type, const std::vector<long>& axes) {
   return result;
 }
 
+// The axes before the reduced ones, where these are the last.
+size_t kept_before(const Shape& shape, const std::vector<long>& axes) {
+  const size_t kept = shape.size() - axes.size();
+  return !axes.empty() && size_t(axes[0]) == kept ? kept : 0;
+}
+
 template <class R, class F = Keep>
 id add_reduction(Graph* self, const char* method, unsigned types, id x,
                  const std::vector<long>& axes) {
@@ -320,6 +326,7 @@ id add_reduction(Graph* self, const char* method, unsigned types, id x,
   if (!(type_set(tensor->type.dtype) & types)) {
     result->node->compile_error = no_kernel(method, tensor->type.dtype);
   }
+  result->node->independent_axes = kept_before(tensor->type.shape, axes);
   return result;
 }
 
@@ -465,9 +472,11 @@ id add_variance(Graph* self, id x, id mean, const std::vector<long>& axes) {
     require_same_type(inputs, method);
     if (inputs[1]->type.shape != result.shape) abort_inference(method, "shape of the mean");
   }
-  return self->add(method, inputs, std::move(result), [axes](Views in, Views out) {
+  Tensor* out = self->add(method, inputs, std::move(result), [axes](Views in, Views out) {
     variance(in[0], in.size() == 2 ? &in[1] : nullptr, out[0], axes);
   });
+  out->node->independent_axes = kept_before(tensor->type.shape, axes);
+  return out;
 }
 HOST_METHOD(MPSGraph, "varianceOfTensor:axes:name:", [](Graph* self, id x, id axes, id) -> id {
   return add_variance(self, x, nullptr, axes_of(x, axes, "variance"));
@@ -518,8 +527,11 @@ id add_arg(Graph* self, const char* method, id x, NSInteger axis) {
   const long along = require_axis(axis, tensor->type.shape.size(), method);
   Type result = reduced_type(tensor->type, {along});
   result.dtype = DataType::Int32;
-  return self->add(method, {tensor}, std::move(result),
-                   [along](Views in, Views out) { arg_extreme<kLargest>(in[0], out[0], along); });
+  Tensor* out = self->add(method, {tensor}, std::move(result), [along](Views in, Views out) {
+    arg_extreme<kLargest>(in[0], out[0], along);
+  });
+  out->node->independent_axes = kept_before(tensor->type.shape, {along});
+  return out;
 }
 HOST_METHOD(MPSGraph, "reductionArgMaximumWithTensor:axis:name:",
             [](Graph* self, id x, NSInteger axis, id) -> id {

@@ -188,11 +188,13 @@ id broadcast(Graph* self, id x, Shape shape) {
     }
     if (from[i] != 1) strides[skipped + i] = own[i];
   }
-  return self->add("broadcast", {tensor}, {tensor->type.dtype, std::move(shape)},
-                   [strides](Views in, Views out) {
-                     strided_copy(out[0].type->dtype, out[0].shape(), in[0].data, strides,
-                                  out[0].data, strides_of(out[0].shape()));
-                   });
+  Tensor* result = self->add("broadcast", {tensor}, {tensor->type.dtype, std::move(shape)},
+                             [strides](Views in, Views out) {
+                               strided_copy(out[0].type->dtype, out[0].shape(), in[0].data, strides,
+                                            out[0].data, strides_of(out[0].shape()));
+                             });
+  result->node->is_broadcast = true;
+  return result;
 }
 HOST_METHOD(MPSGraph, "broadcastTensor:toShape:name:", [](Graph* self, id x, id shape, id) -> id {
   return broadcast(self, x, numbers(shape));
