@@ -7,6 +7,8 @@ namespace tfmetal {
 
 // Whether the device has a kernel for the node that a cluster can run: a lowering or a launch.
 bool can_be_member(const NodeDef& node);
+// Whether it would be no work outside a cluster either: an alias of its input.
+bool is_free(const NodeDef& node);
 
 // Whether the kernel of _MetalCluster is there. Without it nothing may be outlined.
 bool has_cluster_kernel();

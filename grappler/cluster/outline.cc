@@ -326,8 +326,8 @@ class Outline {
 }  // namespace
 
 std::vector<bool> host_inputs(const NodeDef& node) {
-  const OpRow* row = find_row(node);
-  if (!row) throw_not_found("The device has no kernel for ", node.op, " node '", node.name, "'");
+  const OpRow* row = find_member_row(node);
+  if (!row) throw_not_found("No cluster can run ", node.op, " node '", node.name, "'");
   std::vector<bool> out;
   for (const std::string& name : input_names(node))
     out.push_back(std::any_of(row->host.begin(), row->host.end(),

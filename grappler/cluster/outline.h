@@ -14,8 +14,8 @@ inline constexpr char kClusterOp[] = "_MetalCluster";
 // Constants up to this size are copied into the cluster; larger ones stay outside.
 inline constexpr size_t kMaxInlineBytes = 1024;
 
-// Which inputs of a node its kernel reads on the host. Throws NotFound when the device has no
-// kernel for the node.
+// Which inputs of a node its kernel reads on the host. Throws NotFound when no cluster
+// can run the node.
 std::vector<bool> host_inputs(const NodeDef& node);
 
 // Replaces `members`, nodes on the device without a cycle or a path that leaves them and comes

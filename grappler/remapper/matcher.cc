@@ -35,7 +35,7 @@ Matcher::Matcher(const GraphView& view, Context& context) : view_(view), context
 std::optional<Match> Matcher::find(const Pattern& pattern, GraphNode& root, Refusal* refusal) {
   std::optional<Match> found;
   Search().run(pattern.tree, root, [&](const Match& match) {
-    if (match.members.size() < 2 && !pattern.rewrite) return false;  // nothing to fuse
+    if (match.work() < 2 && !pattern.rewrite) return false;  // nothing to fuse
     const std::optional<Refusal> refused = check(pattern, match);
     if (!refused) found = match;
     if (refused && refusal && refusal->rule.empty()) *refusal = *refused;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "grappler/cluster/member.h"
 #include "plugin/error.h"
 
 namespace tfmetal {
@@ -158,6 +159,11 @@ std::vector<GraphNode*> Match::nodes() const {
   std::vector<GraphNode*> out;
   for (const Member& member : members) out.push_back(member.node);
   return out;
+}
+
+int Match::work() const {
+  return int(std::count_if(members.begin(), members.end(),
+                           [](const Member& member) { return !is_free(member.node->def()); }));
 }
 
 bool Match::contains(const GraphNode* node) const {

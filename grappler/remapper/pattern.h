@@ -61,7 +61,7 @@ Tree maybe(std::string_view ops, Tree input);
 
 // For people: "Mul(x, Sigmoid(x))".
 std::string to_text(const Tree& tree);
-// Nodes of the largest graph that matches.
+// The most nodes that can match.
 int size_of(const Tree& tree);
 // The ops that the root may be.
 std::vector<std::string> root_ops(const Tree& tree);
@@ -77,6 +77,7 @@ struct Match {
   std::vector<std::pair<std::string, Output>> labels;
 
   std::vector<GraphNode*> nodes() const;
+  int work() const;  // members that are not mere aliases of their input
   bool contains(const GraphNode* node) const;
   const Output* find(std::string_view label) const;  // null when a part is missing
   Output at(std::string_view label) const;           // throws Internal

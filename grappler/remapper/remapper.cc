@@ -44,25 +44,36 @@ class Remapper {
   }
 
  private:
-  // Lets the first pattern that matches fire; what replaces the root, or null.
+  // Lets the pattern fire that takes most nodes; what replaces the root, or null.
   GraphNode* fire(const ByRoot& by_root, GraphNode& root) {
     const auto found = by_root.find(root.op());
     if (found == by_root.end() || !context_.on_device(root)) return nullptr;
+    const Pattern* best = nullptr;
+    Match match;
     for (const Pattern* pattern : found->second) {
-      Refusal refusal;
-      const std::optional<Match> match =
-          matcher_.find(*pattern, root, recording() ? &refusal : nullptr);
-      if (!refusal.rule.empty()) record_refusal(*pattern, root, refusal);
-      if (!match) continue;
-      record_fusion(*pattern, *match);
-      count_fusion(pattern->name);
-      GraphNode& result = pattern->rewrite
-                              ? *pattern->rewrite(view_, context_, *match)
-                              : outline(view_, match->nodes(), context_, pattern->name);
-      matcher_.replaced(*match, result);
-      return &result;
+      if (best && size_of(pattern->tree) <= match.work()) break;
+      std::optional<Match> candidate = find(*pattern, root);
+      if (!candidate || (best && candidate->work() <= match.work())) continue;
+      best = pattern;
+      match = *std::move(candidate);
     }
-    return nullptr;
+    return best ? &replace(*best, match) : nullptr;
+  }
+
+  std::optional<Match> find(const Pattern& pattern, GraphNode& root) {
+    Refusal refusal;
+    std::optional<Match> match = matcher_.find(pattern, root, recording() ? &refusal : nullptr);
+    if (!refusal.rule.empty()) record_refusal(pattern, root, refusal);
+    return match;
+  }
+
+  GraphNode& replace(const Pattern& pattern, const Match& match) {
+    record_fusion(pattern, match);
+    count_fusion(pattern.name);
+    GraphNode& result = pattern.rewrite ? *pattern.rewrite(view_, context_, match)
+                                        : outline(view_, match.nodes(), context_, pattern.name);
+    matcher_.replaced(match, result);
+    return result;
   }
 
   GraphView& view_;

@@ -17,9 +17,14 @@ std::vector<std::string> pattern_names();
 int remap(GraphView& view, Context& context);
 
 #define TFMETAL_PATTERN_FAMILIES(X) \
+  X(activation_patterns)            \
+  X(attention_patterns)             \
   X(cast_patterns)                  \
   X(convolution_patterns)           \
-  X(activation_patterns)
+  X(dropout_patterns)               \
+  X(gradient_patterns)              \
+  X(matmul_patterns)                \
+  X(normalization_patterns)
 
 #define TFMETAL_DECLARE_FAMILY(family) std::vector<Pattern> family();
 TFMETAL_PATTERN_FAMILIES(TFMETAL_DECLARE_FAMILY)

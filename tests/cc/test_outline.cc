@@ -4,6 +4,7 @@
 
 #include "grappler/cluster/outline.h"
 #include "grappler/graphdef/wire.h"
+#include "kernels/op_table.h"
 #include "plugin/tf_api.h"
 #include "tests/cc/check.h"
 
@@ -41,6 +42,8 @@ static std::string serialized(const std::string& op, const Definition& definitio
 }
 
 static void stand_in_for_tensorflow() {
+  if (registered_rows().empty())
+    for (const OpRow& row : op_table()) registered_rows().push_back({&row, row.types});
   tf.TF_NewStatus = +[]() -> TF_Status* { return nullptr; };
   tf.TF_DeleteStatus = +[](TF_Status*) {};
   tf.TF_GetCode = +[](const TF_Status*) { return last_code; };
