@@ -61,6 +61,12 @@ const RuntimeCall kCache("cache", "plans in the cache and their estimated bytes"
                                                {"bytes", PlanCache::instance().bytes()}};
                          });
 
+const RuntimeCall kClearCache("clear_cache",
+                              "drops all plans; kernels keep those that they have used lately",
+                              [](const json::Value&) -> json::Value {
+                                return json::Object{{"dropped", PlanCache::instance().clear()}};
+                              });
+
 }  // namespace
 
 }  // namespace tfmetal

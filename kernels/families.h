@@ -33,6 +33,7 @@
   X(fft_ops) \
   X(fill_ops) \
   X(gather_ops) \
+  X(host_logical_ops) \
   X(image_ops) \
   X(integer_ops) \
   X(linalg_ops) \

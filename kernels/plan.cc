@@ -1,5 +1,6 @@
 #include "kernels/plan.h"
 
+#include <chrono>
 #include <condition_variable>
 #include <list>
 
@@ -173,6 +174,20 @@ GraphPart part_of(const OpRow& row, const Node& node) {
   return part;
 }
 
+// Counts a plan and the time of building it.
+class CountedBuild {
+ public:
+  ~CountedBuild() {
+    using std::chrono::microseconds;
+    stats().compiles++;
+    stats().compile_us +=
+        std::chrono::duration_cast<microseconds>(std::chrono::steady_clock::now() - begin_).count();
+  }
+
+ private:
+  const std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
+};
+
 bool has_empty_input(const Node& node) {
   for (size_t i = 0; i < node.inputs.size(); ++i) {
     if (!node.is_host[i] && node.in(i).count() == 0) return true;
@@ -183,6 +198,7 @@ bool has_empty_input(const Node& node) {
 }  // namespace
 
 std::shared_ptr<const Plan> Plan::build(const OpRow& row, const Node& node) {
+  const CountedBuild counted;
   const objc::AutoreleasePool pool;
   auto plan = std::make_shared<Plan>();
   plan->row_ = &row;
@@ -198,16 +214,15 @@ std::shared_ptr<const Plan> Plan::build(const OpRow& row, const Node& node) {
     plan->graph_ = std::make_unique<GraphSegment>(Compiler(part_of(row, node)).compile());
     plan->bytes_ = kPlanBytes;
   }
-  stats().compiles++;
   return plan;
 }
 
 std::shared_ptr<const Plan> Plan::build(const GraphPart& part) {
+  const CountedBuild counted;
   const objc::AutoreleasePool pool;
   auto plan = std::make_shared<Plan>();
   plan->graph_ = std::make_unique<GraphSegment>(Compiler(part).compile());
   plan->bytes_ = kPlanBytes * part.members.size();
-  stats().compiles++;
   return plan;
 }
 
@@ -364,15 +379,15 @@ std::shared_ptr<const Plan> PlanCache::get(const std::string& key, const Build& 
   }
   entry->ready.notify_all();
   if (error) std::rethrow_exception(error);
-  evict();
+  stats().evictions += static_cast<int64_t>(shrink(budget_));
   return plan;
 }
 
-void PlanCache::evict() {
+size_t PlanCache::shrink(size_t budget) {
   std::vector<std::shared_ptr<const Plan>> dropped;  // released outside the lock
   std::lock_guard lock(mutex_);
   auto it = recent_.end();
-  while (bytes_ > budget_ && it != recent_.begin()) {
+  while (bytes_ > budget && it != recent_.begin()) {
     --it;
     const std::shared_ptr<Entry> entry = entries_.at(*it);
     std::unique_lock entry_lock(entry->mutex);
@@ -381,8 +396,8 @@ void PlanCache::evict() {
     dropped.push_back(entry->plan);
     entries_.erase(*it);
     it = recent_.erase(it);
-    stats().evictions++;
   }
+  return dropped.size();
 }
 
 size_t PlanCache::size() const {

@@ -87,13 +87,13 @@ class PlanCache {
   std::shared_ptr<const Plan> get(const std::string& key, const Build& build);
   size_t size() const;
   size_t bytes() const;
-  void clear();
+  size_t clear() { return shrink(0); }  // how many were dropped
 
   static PlanCache& instance();
 
  private:
   struct Entry;
-  void evict();
+  size_t shrink(size_t budget);  // in bytes; returns how many were dropped
 
   const size_t budget_;
   mutable std::mutex mutex_;

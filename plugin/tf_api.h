@@ -37,6 +37,7 @@
   X(TF_OpDefinitionBuilderAddInput) X(TF_OpDefinitionBuilderAddOutput) \
   X(TF_OpDefinitionBuilderSetIsStateful) X(TF_OpDefinitionBuilderSetShapeInferenceFunction) \
   X(TF_RegisterOpDefinition) X(TF_NewShapeHandle) X(TF_DeleteShapeHandle) \
+  X(TF_ShapeInferenceContextScalar) \
   X(TF_ShapeInferenceContextGetInput) X(TF_ShapeInferenceContextSetOutput) \
   X(TF_ShapeInferenceContextSetUnknownShape) X(TF_ShapeInferenceContextVectorFromSize) \
   /* graphs, for the shape oracle */ \

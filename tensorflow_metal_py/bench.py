@@ -34,9 +34,17 @@ def define_flags(values: flags.FlagValues) -> None:
 
 
 def training_step(
-    name: str, device: str, policy: str = "float32", batch: int | None = None, jit: bool = False
+    name: str,
+    device: str,
+    policy: str = "float32",
+    batch: int | None = None,
+    jit: bool = False,
+    update: bool = False,
 ) -> Callable[[], Any]:
-    """A function that runs one forward and backward pass and returns the loss as a number."""
+    """A function that runs one forward and backward pass and returns the loss as a number.
+
+    With `update` it also lets the model's optimizer change the weights.
+    """
     import keras
     import tensorflow as tf
 
@@ -46,6 +54,8 @@ def training_step(
     try:
         with tf.device(device):
             model = models.build(name)
+            if update:
+                model.optimizer.build(model.trainable_variables)
             x, y = map(tf.constant, spec.random_batch(batch or spec.batch))
 
             @tf.function(jit_compile=jit, autograph=False)
@@ -53,6 +63,8 @@ def training_step(
                 with tf.GradientTape() as tape:
                     loss = model.compute_loss(x, y, model(x, training=True), training=True)
                 gradients = tape.gradient(loss, model.trainable_variables)
+                if update:
+                    model.optimizer.apply(gradients, model.trainable_variables)
                 # One number that depends on all of the work, so that reading it waits for it.
                 return loss, tf.add_n([tf.reduce_sum(tf.cast(g, "float32")) for g in gradients])
     finally:

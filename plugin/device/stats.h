@@ -12,6 +12,7 @@ namespace tfmetal {
   X(ops, "kernels that ran on the device")                                    \
   X(fallbacks, "float nodes of optimized graphs that were placed on the CPU") \
   X(compiles, "plans built")                                                  \
+  X(compile_us, "microseconds spent in building plans")                       \
   X(hits, "launches that found their plan in the cache")                      \
   X(evictions, "plans dropped to stay within TF_METAL_CACHE_BYTES")           \
   X(encodes, "dispatches: executables and compute or blit encoders")          \

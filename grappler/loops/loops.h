@@ -1,0 +1,10 @@
+// Passes over loops and branches.
+#pragma once
+
+#include "grappler/pass.h"
+
+namespace tfmetal {
+
+int compute_predicates_on_host(GraphView& graph, Context& context);
+
+}  // namespace tfmetal
