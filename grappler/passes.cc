@@ -11,6 +11,7 @@ const std::vector<Pass>& passes() {
   static const std::vector<Pass> table = {
       {"variables", simplify_variables},
       {"host_predicates", compute_predicates_on_host},
+      {"shape_stacks", box_stacked_shapes},
       {"remapper", remap, pattern_names},
   };
   return table;

@@ -33,11 +33,11 @@
   X(fft_ops) \
   X(fill_ops) \
   X(gather_ops) \
-  X(host_logical_ops) \
   X(image_ops) \
   X(integer_ops) \
   X(linalg_ops) \
   X(list_diff_ops) \
+  X(loop_control_ops) \
   X(matrix_ops) \
   X(non_max_suppression_ops) \
   X(pad_ops) \

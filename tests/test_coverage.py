@@ -56,7 +56,13 @@ def test_types_exist_in_op_definitions():
 def test_own_ops():
     """Ops that the plugin defines have no CPU kernel to compare with."""
     own = {row["op"] for row in spine.table() if row["own"]}
-    assert own == {"MetalDoNothing", "_MetalCluster"}
+    assert own == {
+        "MetalDoNothing",
+        "_MetalBoxShape",
+        "_MetalCluster",
+        "_MetalHostLogical",
+        "_MetalUnboxShape",
+    }
 
     @tf.function
     def function(x):

@@ -33,8 +33,8 @@ const char* function_of(const GraphNode& node) {
 }
 
 bool compares(const GraphNode& node) {
-  static constexpr std::string_view kOps[] = {"Equal",   "Greater", "GreaterEqual",
-                                              "Less",    "LessEqual", "NotEqual"};
+  static constexpr std::string_view kOps[] = {"Equal", "Greater",   "GreaterEqual",
+                                              "Less",  "LessEqual", "NotEqual"};
   return std::ranges::count(kOps, node.op()) > 0;
 }
 

@@ -11,30 +11,36 @@ namespace tfmetal {
 namespace {
 
 // The nodes that have an effect, or whose result is asked for, which `read` reaches through pure
-// computation: all that could notice the order of the read and what came before it. Nothing when
-// there are so many that keeping them in order would cost more than the read.
-std::optional<std::vector<GraphNode*>> observers(const GraphNode& read, const Context& context) {
+// computation: all that could notice the order of the read and what came before it. A loop begins to
+// notice where values enter it, for what is inside cannot wait for what is outside; the end of a
+// branch does by the node before it, for what comes after would die with a node of the branch.
+// Nothing when that is the read itself, or when there are so many that keeping them in order would
+// cost more than the read.
+std::optional<std::vector<GraphNode*>> observers(GraphNode& read, const Context& context) {
   constexpr size_t kMaxObservers = 64;
-  std::vector<GraphNode*> found;
-  std::vector<const GraphNode*> stack = {&read};
-  std::unordered_set<const GraphNode*> seen = {&read};
-  const auto reach = [&](GraphNode* node) {
-    if (!seen.insert(node).second) return;
+  std::vector<GraphNode*> found, stack = {&read};
+  std::unordered_set<GraphNode*> seen = {&read};
+  const auto add = [&](GraphNode* node) {
+    if (std::ranges::count(found, node) == 0) found.push_back(node);
+  };
+  const auto reach = [&](GraphNode* node, GraphNode* from) {
+    if (node->op() == "Merge") add(from);
+    if (node->op() == "Merge" || !seen.insert(node).second) return;
     const bool is_last = !node->num_data_uses() && !node->num_control_uses();
-    if (is_last || context.preserved(*node) || !is_pure(*node))
-      found.push_back(node);
+    if (is_last || node->op() == "Enter" || context.preserved(*node) || !is_pure(*node))
+      add(node);
     else
       stack.push_back(node);
   };
   while (!stack.empty() && found.size() <= kMaxObservers) {
-    const GraphNode& node = *stack.back();
+    GraphNode& node = *stack.back();
     stack.pop_back();
-    for (const Use& use : node.data_uses()) reach(use.node);
+    for (const Use& use : node.data_uses()) reach(use.node, &node);
     // Who waits for the read itself will wait for what it waited for: GraphView::remove.
     if (&node != &read)
-      for (GraphNode* reader : node.control_uses()) reach(reader);
+      for (GraphNode* reader : node.control_uses()) reach(reader, &node);
   }
-  if (found.size() > kMaxObservers) return std::nullopt;
+  if (found.size() > kMaxObservers || std::ranges::count(found, &read)) return std::nullopt;
   return found;
 }
 
