@@ -103,7 +103,9 @@ void OpInstance::infer(Node* node) const {
 }
 
 PlannedLaunch OpInstance::plan(Node node, const Device& device) const {
-  PlannedLaunch launch{.node = node, .planned = std::move(node)};
+  PlannedLaunch launch;
+  launch.node = node;
+  launch.planned = std::move(node);
   Node& planned = launch.planned;
   for (const auto* tensors : {&launch.node.inputs, &launch.node.outputs}) {
     for (const TensorInfo& tensor : *tensors) launch.bytes += tensor.bytes();

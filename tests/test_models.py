@@ -7,7 +7,7 @@ import tensorflow as tf
 
 import tensorflow_metal_py as metal
 from tensorflow_metal_py import models
-from tests import spine
+from tests import spine, training
 
 GPU, CPU = f"/{spine.device_type()}:0", "/CPU:0"
 POLICIES = ("float32", "mixed_float16", "mixed_bfloat16", "float16", "bfloat16")
@@ -22,28 +22,6 @@ TOLERANCE = {
 # The steps in which a model is compared: big ones drift apart by rounding alone, on any two
 # machines.
 STEPS = {"mobilenet": 1, "efficientnet": 1, "resnet": 1}
-# What the names stand for at a size that a test can afford.
-SMALL = {
-    "transformer": {"inputs": (16,)},
-    "lstm": {"inputs": (12, 16)},
-    "gru": {"inputs": (12, 16)},
-}
-
-
-def losses(name: str, device: str, policy: str, steps: int) -> list[float]:
-    spec = models.find(name, **SMALL.get(name, {}))
-    keras.config.set_dtype_policy(policy)
-    try:
-        with tf.device(device):
-            model = models.build(name, **SMALL.get(name, {}))
-            x, y = spec.random_batch(8)
-            return [
-                float(model.train_on_batch(x, y, return_dict=True)["loss"]) for _ in range(steps)
-            ]
-    finally:
-        keras.config.set_dtype_policy("float32")
-
-
 # Hundreds of layers: over half a minute each.
 LARGE = ("mobilenet", "efficientnet", "resnet")
 
@@ -58,9 +36,11 @@ LARGE = ("mobilenet", "efficientnet", "resnet")
 def test_trains_on_the_device_like_the_cpu(name):
     steps = STEPS.get(name, 5)
     metal.reset_stats()
-    ours = losses(name, GPU, "float32", steps)
+    ours = training.losses(name, GPU, "float32", steps)
     assert metal.fallbacks() == {}
-    np.testing.assert_allclose(ours, losses(name, CPU, "float32", steps), rtol=TOLERANCE["float32"])
+    np.testing.assert_allclose(
+        ours, training.losses(name, CPU, "float32", steps), rtol=TOLERANCE["float32"]
+    )
 
 
 # Keras cannot make the orthogonal weights of an LSTM in bfloat16: TensorFlow's Qr has no such type.
@@ -77,9 +57,9 @@ def test_trains_in_every_precision(name, policy):
     # Weights of a pure type are drawn in it: another series than float32's.
     reference = "float32" if policy.startswith("mixed") else policy
     metal.reset_stats()
-    ours = losses(name, GPU, policy, 3)
+    ours = training.losses(name, GPU, policy, 3)
     assert metal.fallbacks() == {}
-    expected = losses(name, CPU, reference, 1)
+    expected = training.losses(name, CPU, reference, 1)
     np.testing.assert_allclose(ours[0], expected[0], rtol=TOLERANCE[policy])
     assert np.isfinite(ours).all()
 
@@ -107,56 +87,7 @@ def test_loss_scaling_halves_after_an_overflow_and_skips_the_step():
 
 def test_generative_adversarial_network():
     """Two models and two optimizers in one step, with transposed convolutions."""
-    keras.utils.set_random_seed(0)
-
-    def build():
-        generator = keras.Sequential(
-            [
-                keras.Input((8,)),
-                keras.layers.Dense(4 * 4 * 16),
-                keras.layers.LeakyReLU(),
-                keras.layers.Reshape((4, 4, 16)),
-                keras.layers.Conv2DTranspose(1, 4, strides=2, padding="same", activation="tanh"),
-            ]
-        )
-        critic = keras.Sequential(
-            [
-                keras.Input((8, 8, 1)),
-                keras.layers.Conv2D(8, 3, strides=2, padding="same"),
-                keras.layers.LeakyReLU(),
-                keras.layers.Flatten(),
-                keras.layers.Dense(1),
-            ]
-        )
-        return generator, critic, keras.optimizers.Adam(1e-3), keras.optimizers.Adam(1e-3)
-
-    def train(device):
-        keras.utils.set_random_seed(0)
-        with tf.device(device):
-            generator, critic, optimizer_g, optimizer_c = build()
-            entropy = keras.losses.BinaryCrossentropy(from_logits=True)
-            optimizer_g.build(generator.trainable_variables)
-            optimizer_c.build(critic.trainable_variables)
-
-            @tf.function
-            def step(real, noise):
-                with tf.GradientTape() as tape_g, tf.GradientTape() as tape_c:
-                    fake = generator(noise)
-                    on_real, on_fake = critic(real), critic(fake)
-                    loss_g = entropy(tf.ones_like(on_fake), on_fake)
-                    loss_c = entropy(tf.ones_like(on_real), on_real) + entropy(
-                        tf.zeros_like(on_fake), on_fake
-                    )
-                optimizer_g.apply(tape_g.gradient(loss_g, generator.trainable_variables))
-                optimizer_c.apply(tape_c.gradient(loss_c, critic.trainable_variables))
-                return loss_g + loss_c
-
-            rng = np.random.default_rng(0)
-            real = rng.uniform(-1, 1, (16, 8, 8, 1)).astype(np.float32)
-            noise = rng.standard_normal((16, 8)).astype(np.float32)
-            return [float(step(real, noise)) for _ in range(5)]
-
     metal.reset_stats()
-    ours = train(GPU)
+    ours = training.gan_losses(GPU, 5)
     assert metal.fallbacks() == {}
-    np.testing.assert_allclose(ours, train(CPU), rtol=1e-3)
+    np.testing.assert_allclose(ours, training.gan_losses(CPU, 5), rtol=1e-3)
