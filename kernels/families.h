@@ -11,6 +11,7 @@
   /* kernels/lowering: built from MPSGraph nodes */ \
   X(activation_ops) \
   X(arg_ops) \
+  X(block_cell_ops) \
   X(convolution_ops) \
   X(einsum_ops) \
   X(elementwise_ops) \
@@ -24,6 +25,7 @@
   X(cluster_ops) \
   /* kernels/native: our own shaders */ \
   X(arithmetic_ops) \
+  X(block_lstm_ops) \
   X(cast_ops) \
   X(color_ops) \
   X(complex_ops) \

@@ -13,6 +13,28 @@ def f(*shape):
     return tf.ones(shape)
 
 
+def lstm(op, x, **changed):
+    """A block LSTM of 4 features, 5 units and a batch of 2, with some arguments changed."""
+    names = ["cs_prev", "h_prev", "wci", "wcf", "wco"]
+    args = dict(zip(names, [f(2, 5)] * 2 + [f(5)] * 3, strict=True))
+    args |= {"x": f(*x), "w": f(9, 20), "b": f(20)}
+    if "grad" in op.__name__:
+        names = ["i", "cs", "f", "o", "ci", "co", "cs_grad", "h_grad"]
+        args |= {name: f(*x[:-1], 5) for name in [*names, *(["h"] if len(x) == 3 else [])]}
+        args |= {"use_peephole": False}
+    if len(x) == 3:
+        args |= {"seq_len_max": tf.constant(x[0], tf.int64)}
+    return op(**{**args, **changed})
+
+
+def gru(op, **changed):
+    args = {"x": f(2, 4), "h_prev": f(2, 5), "w_ru": f(9, 10), "w_c": f(9, 5)}
+    args |= {"b_ru": f(10), "b_c": f(5)}
+    if op is R.GRUBlockCellGrad:
+        args |= {name: f(2, 5) for name in ["r", "u", "c", "d_h"]}
+    return op(**{**args, **changed})
+
+
 _BAD = {
     "matmul_inner": lambda: R.MatMul(a=f(2, 3), b=f(4, 5)),
     "matmul_rank": lambda: R.MatMul(a=f(2, 3, 4), b=f(4, 5)),
@@ -278,6 +300,25 @@ _BAD = {
     "set_diag_shape": lambda: R.MatrixSetDiag(input=f(2, 2), diagonal=f(3)),
     "diag_part_shape": lambda: R.DiagPart(input=f(2, 3)),
     "range_delta": lambda: R.Range(start=0.0, limit=3.0, delta=0.0),
+    "lstm_cell_rank": lambda: lstm(R.LSTMBlockCell, (2, 4, 1)),
+    "lstm_cell_batch": lambda: lstm(R.LSTMBlockCell, (2, 4), h_prev=f(3, 5)),
+    "lstm_cell_weights": lambda: lstm(R.LSTMBlockCell, (2, 4), w=f(8, 20)),
+    "lstm_cell_bias": lambda: lstm(R.LSTMBlockCell, (2, 4), b=f(5)),
+    "lstm_cell_peephole": lambda: lstm(R.LSTMBlockCell, (2, 4), wci=f(1, 5)),
+    "lstm_cell_empty": lambda: lstm(R.LSTMBlockCell, (0, 4), cs_prev=f(0, 5), h_prev=f(0, 5)),
+    "lstm_cell_grad_weights": lambda: lstm(R.LSTMBlockCellGrad, (2, 4), w=f(9, 16)),
+    "lstm_cell_grad_gate": lambda: lstm(R.LSTMBlockCellGrad, (2, 4), ci=f(2, 4)),
+    "gru_rank": lambda: gru(R.GRUBlockCell, x=f(2, 4, 1)),
+    "gru_weights": lambda: gru(R.GRUBlockCell, w_c=f(9, 10)),
+    "gru_bias": lambda: gru(R.GRUBlockCell, b_ru=f(5)),
+    "gru_grad_gate": lambda: gru(R.GRUBlockCellGrad, u=f(5, 2)),
+    "block_lstm_length": lambda: lstm(R.BlockLSTM, (3, 2, 4), seq_len_max=tf.ones([1], "int64")),
+    "block_lstm_rank": lambda: lstm(R.BlockLSTM, (3, 2, 4), cs_prev=f(10)),
+    "block_lstm_batch": lambda: lstm(R.BlockLSTMV2, (3, 1, 4)),
+    "block_lstm_peephole": lambda: lstm(R.BlockLSTM, (3, 2, 4), wci=f(3)),
+    "block_lstm_bias": lambda: lstm(R.BlockLSTMV2, (3, 2, 4), b=f(21)),
+    "block_lstm_grad_rows": lambda: lstm(R.BlockLSTMGrad, (3, 2, 4), w=f(8, 20)),
+    "block_lstm_grad_gate": lambda: lstm(R.BlockLSTMGradV2, (3, 2, 4), ci=f(6, 5)),
     "bitwise_shapes": lambda: R.BitwiseAnd(x=tf.zeros([2], tf.int8), y=tf.zeros([3], tf.int8)),
 }
 # Newer versions take more rows than there are.
