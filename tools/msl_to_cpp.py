@@ -34,6 +34,7 @@ _ATTRIBUTES = {
         "(t.group_size.count() + host::msl::kSimdWidth - 1) / host::msl::kSimdWidth"
     ),
 }
+_OF_THE_GRID = {"thread_position_in_grid", "threads_per_grid"}
 _SYNCHRONISES = r"\b(?:threadgroup_barrier|simdgroup_barrier|simd_\w+)\s*\("
 _ADDRESS_SPACES = r"\b(?:device|constant|threadgroup|thread|const|volatile)\b"
 
@@ -176,14 +177,59 @@ def _registration(host_name: str, function: Function, arguments: list[str], run:
             rows.append(
                 f"{{{p.index}, sizeof({element}), alignof({element}), {shared}, {written}}}"
             )
-    return f"""
+    # Groups of threads that know nothing of their group may be of any size.
+    attributes = {p.attribute for p in parameters} - {"buffer"}
+    ungrouped = run != "run_synchronized" and attributes <= _OF_THE_GRID
+    flag = "true" if ungrouped else "false"
+    call = f"{function.name}{template}"
+    if run == "run_synchronized":
+        thunk = f"""
 static void thunk_{host_name}([[maybe_unused]] void* const* buffers,
                               [[maybe_unused]] const host::msl::Thread& t) {{
-  {function.name}{template}({values});
-}}
+  {call}({values});
+}}"""
+        thread = f"&thunk_{host_name}"
+    else:
+        thunk = _bound(f"bound_{host_name}", call, parameters, substitute)
+        thread = f"bound_{host_name}"
+    return f"""{thunk}
 static const host::msl::KernelRegistration registration_{host_name}(
-    {{"{host_name}", {{{", ".join(rows)}}}, &host::msl::{run}<&thunk_{host_name}>}});
+    {{"{host_name}", {{{", ".join(rows)}}}, &host::msl::{run}<{thread}>, {flag}}});
 """
+
+
+def _bound(name: str, call: str, parameters: list[Parameter], substitute) -> str:
+    """A struct that holds the arguments of a launch, by value, and runs threads.
+
+    Where it is a local variable, no store of a thread can change it.
+    """
+    members, values, arguments = [], [], []
+    for p in parameters:
+        if p.attribute not in ("buffer", "threadgroup"):
+            arguments.append(_argument(p, substitute))
+            continue
+        element = p.element(substitute)
+        by_value = p.attribute == "buffer" and "&" in p.type and "device" not in p.type.split()
+        member = f"b{len(members)}"
+        if by_value:
+            members.append(f"  const {element} {member};")
+            values.append(f"{member}({_argument(p, substitute)})")
+            arguments.append(member)
+        elif p.attribute == "buffer":
+            members.append(f"  {element}* const {member};")
+            values.append(f"{member}(static_cast<{element}*>(buffers[{p.index}]))")
+            arguments.append(f"*{member}" if "&" in p.type else member)
+        else:
+            arguments.append(_argument(p, substitute))
+    initial = f" : {', '.join(values)}" if values else ""
+    return f"""
+struct {name} {{
+{chr(10).join(members)}
+  explicit {name}([[maybe_unused]] void* const* buffers){initial} {{}}
+  void operator()([[maybe_unused]] const host::msl::Thread& t) const {{
+    {call}({", ".join(arguments)});
+  }}
+}};"""
 
 
 # Either `kernel void f<float>(device float*, ...);` or `kernel decltype(f<float>) f<float>;`.

@@ -371,10 +371,20 @@ class Scheduler {
 
 }  // namespace
 
+// A target must be computed in its own place: what it would share with a feed, a constant or
+// another target needs the copy.
 Storage::Storage(const std::vector<Tensor*>& targets) {
-  for (const Tensor* tensor : targets) {
-    while (tensor->node->kind == Kind::Alias) tensor = tensor->node->inputs[0];
-    if (tensor->node->is_copy) kept_.insert(tensor->node);
+  std::unordered_set<const Tensor*> taken;
+  for (const Tensor* target : targets) {
+    const Tensor* source = target;
+    const Node* copy = nullptr;  // the last one
+    while (source->node->kind == Kind::Alias || source->node->is_copy) {
+      if (source->node->is_copy && !copy) copy = source->node;
+      source = source->node->inputs[0];
+    }
+    const bool computed = source->node->kind == Kind::Compute;
+    if (copy && (!computed || !taken.insert(source).second)) kept_.insert(copy);
+    if (!copy) taken.insert(source);
   }
 }
 

@@ -66,8 +66,19 @@ const Kernel* find_kernel(std::string_view name) {
   return found == registry().end() ? nullptr : &found->second;
 }
 
+// Groups of more threads, which cost less, but enough of them for all CPU threads.
+static Size3 larger_groups(Size3 grid, Size3 size) {
+  constexpr size_t kGroups = 32;
+  const size_t threads = size_t{grid.x} * grid.y * grid.z;
+  const auto most = static_cast<uint32_t>(std::min(threads / kGroups, kThreadsPerPart));
+  if (most <= size.count()) return size;
+  const uint32_t x = std::min(grid.x, most), y = std::min(grid.y, most / x);
+  return {x, y, std::min(grid.z, most / (x * y))};
+}
+
 void launch(const Kernel& kernel, const Launch& launch) {
-  const Size3 grid = launch.grid, size = launch.group_size;
+  const Size3 grid = launch.grid;
+  const Size3 size = kernel.ungrouped ? larger_groups(grid, launch.group_size) : launch.group_size;
   const Size3 groups{groups_along(grid.x, size.x), groups_along(grid.y, size.y),
                      groups_along(grid.z, size.z)};
   const size_t total = size_t{groups.x} * groups.y * groups.z;

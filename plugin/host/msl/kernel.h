@@ -42,6 +42,7 @@ struct Kernel {
   std::vector<Parameter> parameters;
   // Runs all threads of one group; `first` is its thread 0.
   void (*run_group)(void* const* buffers, const Thread& first);
+  bool ungrouped = false;  // its threads know nothing of their group
 };
 
 void register_kernel(Kernel kernel);
@@ -73,16 +74,17 @@ inline Thread thread_of(const Thread& first, uint32_t i) {
   return t;
 }
 
-// Kernels without barriers: a loop over the threads.
-template <ThreadFunction F>
+// Kernels without barriers: a loop over the threads. F holds the arguments.
+template <class F>
 void run_independent(void* const* buffers, const Thread& first) {
+  const F run(buffers);
   Thread t = first;
   for (uint32_t z = 0; z < first.group_size.z; ++z) {
     for (uint32_t y = 0; y < first.group_size.y; ++y) {
       for (uint32_t x = 0; x < first.group_size.x; ++x, ++t.index_in_group) {
         t.position_in_group = {x, y, z};
         t.position = {first.position.x + x, first.position.y + y, first.position.z + z};
-        F(buffers, t);
+        run(t);
       }
     }
   }
@@ -91,25 +93,27 @@ void run_independent(void* const* buffers, const Thread& first) {
 // Kernels that address memory with lane() (kernels/msl/lane.h): the threads along x run in vectors.
 // Threads of a grid promise each other nothing, so there is no dependence between them; the index
 // is an int because one that may wrap around would keep the compiler from vectorising.
-template <ThreadFunction F>
+template <class F>
 void run_lanes(void* const* buffers, const Thread& first) {
   host::isa::run(
       [](void* const* arguments, const Thread* origin) {
-        const int x_begin = static_cast<int>(origin->position.x);
-        const int count = static_cast<int>(origin->group_size.x);
-        for (uint32_t z = 0; z < origin->group_size.z; ++z) {
-          for (uint32_t y = 0; y < origin->group_size.y; ++y) {
-            const uint32_t row = (z * origin->group_size.y + y) * origin->group_size.x;
+        const F run(arguments);
+        const Thread start = *origin;
+        const int x_begin = static_cast<int>(start.position.x);
+        const int count = static_cast<int>(start.group_size.x);
+        for (uint32_t z = 0; z < start.group_size.z; ++z) {
+          for (uint32_t y = 0; y < start.group_size.y; ++y) {
+            const uint32_t row = (z * start.group_size.y + y) * start.group_size.x;
 #if !defined(__clang__)
 #pragma GCC ivdep
 #endif
             for (int x = 0; x < count; ++x) {
-              Thread t = *origin;
+              Thread t = start;
               t.position_in_group = {static_cast<uint32_t>(x), y, z};
-              t.position = {static_cast<uint32_t>(x_begin + x), origin->position.y + y,
-                            origin->position.z + z};
+              t.position = {static_cast<uint32_t>(x_begin + x), start.position.y + y,
+                            start.position.z + z};
               t.index_in_group = row + static_cast<uint32_t>(x);
-              F(arguments, t);
+              run(t);
             }
           }
         }
