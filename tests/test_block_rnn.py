@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests import spine
+from tests import clusters, spine
 from tests.test_errors import R, f, gru, lstm
 
 
@@ -62,3 +62,18 @@ def test_sequence_is_its_cells():
         c, h = cell.cs, cell.h
         for one, all_ in zip(cell, sequence, strict=True):
             np.testing.assert_allclose(one, all_[step], rtol=1e-5, atol=1e-6)
+
+
+def test_length_from_outside_of_a_cluster():
+    names = ["cs_prev", "h_prev", "w", "wci", "wcf", "wco", "b"]
+    args = [f(3, 2, 4), f(2, 5), f(2, 5), f(9, 20), f(5), f(5), f(5), f(20)]
+
+    def function(steps, *tensors):
+        return R.BlockLSTM(seq_len_max=steps, **dict(zip(["x", *names], tensors, strict=True)))
+
+    for steps in [3, 1, 0]:
+        length = tf.constant(steps, tf.int64)
+        with tf.device("/CPU:0"):
+            host = tf.identity(length)
+        for y, e in zip(clusters.run(function, args, [host]), function(host, *args), strict=True):
+            np.testing.assert_array_equal(y, e)

@@ -110,6 +110,7 @@ void encode_steps(NativeCall& call, const BlockLstm& lstm, const Memory& m, Buff
   const int64_t gates = lstm.gates(), units = lstm.units, batch = lstm.batch;
   const std::string shader = lstm.shader("block_lstm");
   const MatrixView h{m.h, batch, units, units}, state_weights{weights, units, gates, gates};
+  const float forget_bias = call.node.def->attr_float("forget_bias", 0);
   const float clip = call.node.def->attr_float("cell_clip", 0);
   for (int64_t step = 0; step < lstm.steps; ++step) {
     call.multiply({.left = h,
@@ -117,7 +118,7 @@ void encode_steps(NativeCall& call, const BlockLstm& lstm, const Memory& m, Buff
                    .result = {after(m.gates, step * batch * gates), batch, gates, gates},
                    .accumulate = true});
     BlockLstmArguments a = lstm.arguments(step);
-    a.forget_bias = call.node.def->attr_float("forget_bias", 0);
+    a.forget_bias = forget_bias;
     a.clip = clip > 0 ? clip : std::numeric_limits<float>::infinity();
     std::vector<ShaderArgument> arguments = {{m.gates}, call.in(kBias)};
     append_peepholes(call, lstm, &arguments);
