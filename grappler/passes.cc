@@ -1,4 +1,5 @@
 // The passes, in order.
+#include "grappler/cluster/cluster.h"
 #include "grappler/loops/loops.h"
 #include "grappler/pass.h"
 #include "grappler/remapper/remapper.h"
@@ -13,6 +14,7 @@ const std::vector<Pass>& passes() {
       {"host_predicates", compute_predicates_on_host},
       {"shape_stacks", box_stacked_shapes},
       {"remapper", remap, pattern_names},
+      {"cluster", form_clusters},
   };
   return table;
 }

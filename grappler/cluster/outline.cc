@@ -5,6 +5,7 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "kernels/cluster/shape_arithmetic.h"
 #include "kernels/op_def.h"
 #include "kernels/op_table.h"
 #include "plugin/error.h"
@@ -51,15 +52,6 @@ NodeDef make_node(std::string name, const char* op) {
 
 std::vector<TF_DataType> types_of_outputs(const NodeDef& def) {
   return def.op == kClusterOp ? def.attr_types("Tresults") : output_types(def);
-}
-
-bool is_small_constant(const GraphNode& node) {
-  if (node.op() != "Const") return false;
-  const TensorProto value = node.def().attr_tensor("value");
-  if (value.dtype() == TF_STRING || value.dtype() == TF_RESOURCE || value.dtype() == TF_VARIANT)
-    return false;
-  const std::optional<int64_t> elements = value.shape().elements();
-  return elements && size_t(*elements) <= kMaxInlineBytes && value.data().size() <= kMaxInlineBytes;
 }
 
 // Sources before their readers, otherwise in the order given.
@@ -128,7 +120,7 @@ class Outline {
       return {it->second, output.port, {}};
     if (const auto it = passed_on_.find({output.node, output.port}); it != passed_on_.end())
       return it->second;
-    if (!is_small_constant(*output.node)) return {-1, 0, output};
+    if (!is_inlined(*output.node)) return {-1, 0, output};
     constants_.push_back(output.node);
     for (GraphNode* source : output.node->controls()) add_control(source);
     return {add_inner(*output.node, {}), output.port, {}};
@@ -325,7 +317,18 @@ class Outline {
 
 }  // namespace
 
+bool is_inlined(const GraphNode& node) {
+  if (node.op() != "Const") return false;
+  const TensorProto value = node.def().attr_tensor("value");
+  if (value.dtype() == TF_STRING || value.dtype() == TF_RESOURCE || value.dtype() == TF_VARIANT)
+    return false;
+  const std::optional<int64_t> elements = value.shape().elements();
+  return elements && size_t(*elements) <= kMaxInlineBytes && value.data().size() <= kMaxInlineBytes;
+}
+
 std::vector<bool> host_inputs(const NodeDef& node) {
+  if (is_shape_arithmetic(node))
+    return std::vector<bool>(input_names(node).size(), !asks_for_shape(node));
   const OpRow* row = find_member_row(node);
   if (!row) throw_not_found("No cluster can run ", node.op, " node '", node.name, "'");
   std::vector<bool> out;

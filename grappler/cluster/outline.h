@@ -14,8 +14,11 @@ inline constexpr char kClusterOp[] = "_MetalCluster";
 // Constants up to this size are copied into the cluster; larger ones stay outside.
 inline constexpr size_t kMaxInlineBytes = 1024;
 
-// Which inputs of a node its kernel reads on the host. Throws NotFound when no cluster
-// can run the node.
+// Whether a cluster that reads this node, a constant, gets a copy of it.
+bool is_inlined(const GraphNode& constant);
+
+// Which inputs of a node a cluster needs on the host: those that its kernel reads there, and what
+// shape arithmetic computes with. Throws NotFound when no cluster can run the node.
 std::vector<bool> host_inputs(const NodeDef& node);
 
 // Replaces `members`, nodes on the device without a cycle or a path that leaves them and comes

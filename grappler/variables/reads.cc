@@ -11,8 +11,8 @@ namespace tfmetal {
 namespace {
 
 // The nodes that have an effect, or whose result is asked for, which `read` reaches through pure
-// computation: all that could notice the order of the read and what came before it. A loop begins to
-// notice where values enter it, for what is inside cannot wait for what is outside; the end of a
+// computation: all that could notice the order of the read and what came before it. A loop begins
+// to notice where values enter it, for what is inside cannot wait for what is outside; the end of a
 // branch does by the node before it, for what comes after would die with a node of the branch.
 // Nothing when that is the read itself, or when there are so many that keeping them in order would
 // cost more than the read.

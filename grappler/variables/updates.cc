@@ -1,7 +1,7 @@
 // Turns updates of variables into read, sum and assignment (variables.h).
 #include <algorithm>
 
-#include "grappler/device_kernels.h"
+#include "grappler/cluster/member.h"
 #include "grappler/variables/variables.h"
 #include "plugin/device/stats.h"
 
@@ -33,13 +33,13 @@ NodeDef negative_of(const GraphNode& update) {
 bool has_kernels(const GraphNode& update) {
   constexpr TF_DataType kTypes[] = {TF_FLOAT, TF_HALF, TF_BFLOAT16, TF_INT64};
   return std::ranges::count(kTypes, update.def().attr_type("dtype", TF_DataType(0))) &&
-         registered_row(sum_of(update)) && registered_row(negative_of(update));
+         can_be_member(sum_of(update)) && can_be_member(negative_of(update));
 }
 
 // Whether other passes will have something to put the sum together with.
 bool is_worth_it(const GraphNode& update, const History& history, const Context& context) {
   const GraphNode& value = *update.input(1).node;
-  if (context.on_device(value) && registered_row(value.def())) return true;
+  if (context.on_device(value) && can_be_member(value.def())) return true;
   return std::ranges::any_of(history.accesses(),
                              [](const Access& access) { return access.kind == AccessKind::kRead; });
 }

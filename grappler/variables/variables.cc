@@ -53,7 +53,8 @@ int for_each_history(GraphView& view, Context& context, VisitHistory visit) {
 
 int simplify_variables(GraphView& view, Context& context) {
   const int updates = split_updates(view, context);
-  return updates + remove_reads(view, context);
+  const int reads = remove_reads(view, context);
+  return updates + reads + (reads ? merge_duplicates(view, context) : 0);
 }
 
 }  // namespace tfmetal

@@ -13,6 +13,8 @@
 //    and for the last writes before it.
 // 2. A read after a write takes the value that was written (reads.cc).
 // 3. Reads of the same value become one.
+// 4. So does what is computed from them more than once: Adam's bias correction, which each variable
+//    has for itself (duplicates.cc).
 //
 // Order is what paths in the graph say, control edges included. All of it is left alone where
 // another access may come in between: one that is not ordered, or whose effect is not known. What
@@ -29,9 +31,10 @@ namespace tfmetal {
 // The pass.
 int simplify_variables(GraphView& view, Context& context);
 
-// The steps of it: the number of updates turned into sums, and of reads removed.
+// The steps of it. Each returns the number of nodes changed or removed.
 int split_updates(GraphView& view, Context& context);
 int remove_reads(GraphView& view, Context& context);
+int merge_duplicates(GraphView& view, Context& context);
 
 // The order of two accesses of one variable.
 enum class Order { kBefore, kAfter, kNever, kAny };  // kNever: at most one of them happens

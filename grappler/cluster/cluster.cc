@@ -1,0 +1,150 @@
+#include "grappler/cluster/cluster.h"
+
+#include <algorithm>
+#include <map>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "grappler/analysis/topology.h"
+#include "grappler/cluster/candidates.h"
+#include "grappler/cluster/member.h"
+#include "grappler/cluster/outline.h"
+#include "plugin/device/stats.h"
+
+namespace tfmetal {
+namespace {
+
+using Role = LevelProblem::Role;
+using Nodes = std::vector<GraphNode*>;
+using NodeSet = std::unordered_set<const GraphNode*>;
+
+class Former {
+ public:
+  Former(GraphView& view, Context& context)
+      : view_(view),
+        context_(context),
+        candidates_(find_candidates(view, context)),
+        levels_(find_levels(candidates_.problem)),
+        number_(view.size(), -1) {
+    for (size_t i = 0; i < levels_.size(); ++i) number_[candidates_.nodes[i]->index()] = int(i);
+  }
+
+  int form() {
+    std::map<std::pair<int, int>, Nodes> sets;  // by level and group
+    for (size_t i = 0; i < levels_.size(); ++i)
+      if (candidates_.problem.roles[i] == Role::kMember)
+        sets[{levels_[i], candidates_.problem.groups[i]}].push_back(candidates_.nodes[i]);
+    int count = 0;
+    for (auto& [place, members] : sets) {
+      drop_last_aliases(members);
+      for (size_t first = 0; first < members.size(); first += kMaxClusterMembers) {
+        const size_t end = std::min(members.size(), first + kMaxClusterMembers);
+        count += form_one({members.begin() + ptrdiff_t(first), members.begin() + ptrdiff_t(end)});
+      }
+    }
+    if (count) topological_order(view_);  // throws if clusters wait for each other
+    return count;
+  }
+
+ private:
+  bool is_light(const GraphNode& node, const GraphNode& member) const {
+    const LevelProblem& problem = candidates_.problem;
+    if (node.index() >= number_.size() || node.op() == "Const") return false;
+    const size_t a = size_t(number_[node.index()]), b = size_t(number_[member.index()]);
+    return problem.roles[a] == Role::kLight && problem.groups[a] == problem.groups[b] &&
+           levels_[a] == levels_[b];
+  }
+
+  // What only renames or reshapes a result costs nothing outside, and inside a copy.
+  void drop_last_aliases(Nodes& members) const {
+    NodeSet inside(members.begin(), members.end());
+    Nodes kept;
+    for (auto it = members.rbegin(); it != members.rend(); ++it) {
+      GraphNode& node = **it;
+      const auto is_inside = [&](const GraphNode& reader) {
+        return inside.contains(&reader) || is_light(reader, node);
+      };
+      const bool is_read =
+          std::ranges::any_of(node.data_uses(), [&](Use use) { return is_inside(*use.node); }) ||
+          std::ranges::any_of(node.control_uses(), [&](GraphNode* n) { return is_inside(*n); });
+      if (is_read || is_work(node))
+        kept.push_back(&node);
+      else
+        inside.erase(&node);
+    }
+    members.assign(kept.rbegin(), kept.rend());
+  }
+
+  bool form_one(Nodes members) {
+    if (size_t(std::ranges::count_if(members, [](GraphNode* n) { return is_work(*n); })) <
+        kMinClusterWork)
+      return false;
+    const std::string device = members.front()->device();
+    const Nodes shapes = own_shape_arithmetic(members);
+    members.insert(members.end(), shapes.begin(), shapes.end());
+    outline(view_, members, context_, kClusterPattern).set_device(device);
+    count_fusion(kClusterPattern);
+    return true;
+  }
+
+  // The shape arithmetic that the members read and that needs their own shapes, for use inside.
+  // What others read too is copied.
+  Nodes own_shape_arithmetic(const Nodes& members) {
+    NodeSet inside(members.begin(), members.end());
+    Nodes found = find_shape_arithmetic(members);
+    for (auto it = found.rbegin(); it != found.rend(); ++it)
+      if (!is_read_elsewhere(**it, inside)) inside.insert(*it);
+    std::unordered_map<const GraphNode*, GraphNode*> copies;
+    for (GraphNode*& node : found) {
+      if (inside.contains(node)) continue;
+      NodeDef def = node->def();
+      def.inputs.clear();
+      def.name = view_.unique_name(def.name + "/inside");
+      GraphNode& copy = view_.add(std::move(def), node->inputs(), node->controls());
+      copies.emplace(node, &copy);
+      inside.insert(&copy);
+      node = &copy;
+    }
+    for (const Nodes* readers : {&members, static_cast<const Nodes*>(&found)})
+      for (GraphNode* reader : *readers)
+        for (size_t i = 0; i < reader->num_inputs(); ++i)
+          if (const auto copy = copies.find(reader->input(i).node); copy != copies.end())
+            view_.set_input(*reader, i, {copy->second, reader->input(i).port});
+    return found;
+  }
+
+  // Sources first.
+  Nodes find_shape_arithmetic(const Nodes& members) const {
+    Nodes found;
+    NodeSet seen;
+    const auto look_at = [&](const GraphNode& reader) {
+      for (const Output& source : reader.inputs())
+        if (is_light(*source.node, *members.front()) && seen.insert(source.node).second)
+          found.push_back(source.node);
+    };
+    for (const GraphNode* member : members) look_at(*member);
+    for (size_t i = 0; i < found.size(); ++i) look_at(*found[i]);
+    std::ranges::sort(found, {}, [&](const GraphNode* node) { return number_[node->index()]; });
+    return found;
+  }
+
+  bool is_read_elsewhere(const GraphNode& node, const NodeSet& inside) const {
+    return context_.preserved(node) || node.num_control_uses() ||
+           std::ranges::any_of(node.data_uses(),
+                               [&](const Use& use) { return !inside.contains(use.node); });
+  }
+
+  GraphView& view_;
+  Context& context_;
+  const Candidates candidates_;
+  const std::vector<int> levels_;
+  std::vector<int> number_;  // by node of the view, in candidates_
+};
+
+}  // namespace
+
+int form_clusters(GraphView& view, Context& context) {
+  return has_cluster_kernel() ? Former(view, context).form() : 0;
+}
+
+}  // namespace tfmetal
