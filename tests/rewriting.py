@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 import tensorflow as tf
 from tensorflow.core.framework import graph_pb2
 
+from tensorflow.python.grappler import tf_optimizer
+
 from tests import spine
 
 
@@ -87,3 +89,19 @@ def run(function: Callable, *arguments, passes: str = "all") -> tuple[object, Gr
     result, graphs = recorded(body, passes)
     assert len(graphs) == 1, f"{len(graphs)} graphs instead of one"
     return result, graphs[0][-1]
+
+
+def optimize(function) -> graph_pb2.GraphDef:
+    """A concrete function's graph as TensorFlow optimizes it, plugin included; nothing runs."""
+    graph = function.graph.as_graph_def()
+    for node in graph.node:
+        node.device = (
+            node.device or f"/job:localhost/replica:0/task:0/device:{spine.device_type()}:0"
+        )
+    meta = tf.compat.v1.train.export_meta_graph(graph_def=graph, graph=function.graph)
+    train_ops = tf.compat.v1.GraphKeys.TRAIN_OP
+    for tensor in function.outputs:
+        meta.collection_def[train_ops].node_list.value.append(tensor.name)
+    config = tf.compat.v1.ConfigProto()
+    config.graph_options.rewrite_options.min_graph_nodes = -1
+    return tf_optimizer.OptimizeGraph(config, meta)

@@ -47,12 +47,16 @@ class Former {
   }
 
  private:
-  bool is_light(const GraphNode& node, const GraphNode& member) const {
+  // Whether `node` has that role in the place of `member`.
+  bool is_here(Role role, const GraphNode& node, const GraphNode& member) const {
     const LevelProblem& problem = candidates_.problem;
-    if (node.index() >= number_.size() || node.op() == "Const") return false;
+    if (node.index() >= number_.size()) return false;  // a copy, or a cluster
     const size_t a = size_t(number_[node.index()]), b = size_t(number_[member.index()]);
-    return problem.roles[a] == Role::kLight && problem.groups[a] == problem.groups[b] &&
+    return problem.roles[a] == role && problem.groups[a] == problem.groups[b] &&
            levels_[a] == levels_[b];
+  }
+  bool is_light(const GraphNode& node, const GraphNode& member) const {
+    return is_here(Role::kLight, node, member);
   }
 
   // What only renames or reshapes a result costs nothing outside, and inside a copy.
@@ -80,18 +84,20 @@ class Former {
         kMinClusterWork)
       return false;
     const std::string device = members.front()->device();
-    const Nodes shapes = own_shape_arithmetic(members);
-    members.insert(members.end(), shapes.begin(), shapes.end());
+    const Nodes lights = own_light_nodes(members);
+    std::ranges::copy_if(lights, std::back_inserter(members),
+                         [](GraphNode* node) { return node->op() != "Const"; });
     outline(view_, members, context_, kClusterPattern).set_device(device);
     count_fusion(kClusterPattern);
     return true;
   }
 
-  // The shape arithmetic that the members read and that needs their own shapes, for use inside.
-  // What others read too is copied.
-  Nodes own_shape_arithmetic(const Nodes& members) {
+  // The light nodes that the members read and that depend on them, for use inside. What others read
+  // too is copied. None waits for a light node outside any more, which itself waits for the
+  // cluster.
+  Nodes own_light_nodes(const Nodes& members) {
     NodeSet inside(members.begin(), members.end());
-    Nodes found = find_shape_arithmetic(members);
+    Nodes found = find_light_nodes(members);
     for (auto it = found.rbegin(); it != found.rend(); ++it)
       if (!is_read_elsewhere(**it, inside)) inside.insert(*it);
     std::unordered_map<const GraphNode*, GraphNode*> copies;
@@ -102,19 +108,21 @@ class Former {
       def.name = view_.unique_name(def.name + "/inside");
       GraphNode& copy = view_.add(std::move(def), node->inputs(), node->controls());
       copies.emplace(node, &copy);
-      inside.insert(&copy);
       node = &copy;
     }
-    for (const Nodes* readers : {&members, static_cast<const Nodes*>(&found)})
-      for (GraphNode* reader : *readers)
+    for (const Nodes* readers : {&members, static_cast<const Nodes*>(&found)}) {
+      for (GraphNode* reader : *readers) {
         for (size_t i = 0; i < reader->num_inputs(); ++i)
           if (const auto copy = copies.find(reader->input(i).node); copy != copies.end())
             view_.set_input(*reader, i, {copy->second, reader->input(i).port});
+        wait_for_sources(*reader, *members.front());
+      }
+    }
     return found;
   }
 
   // Sources first.
-  Nodes find_shape_arithmetic(const Nodes& members) const {
+  Nodes find_light_nodes(const Nodes& members) const {
     Nodes found;
     NodeSet seen;
     const auto look_at = [&](const GraphNode& reader) {
@@ -126,6 +134,24 @@ class Former {
     for (size_t i = 0; i < found.size(); ++i) look_at(*found[i]);
     std::ranges::sort(found, {}, [&](const GraphNode* node) { return number_[node->index()]; });
     return found;
+  }
+
+  // Lets the node wait for what the light nodes that it waits for depend on, in their place.
+  void wait_for_sources(GraphNode& node, const GraphNode& member) {
+    Nodes lights;
+    for (GraphNode* source : node.controls())
+      if (is_light(*source, member)) lights.push_back(source);
+    for (GraphNode* light : lights) view_.remove_control(*light, node);
+    NodeSet seen(lights.begin(), lights.end());
+    for (size_t i = 0; i < lights.size(); ++i) {
+      for_each_source(*lights[i], [&](Output source) {
+        if (is_here(Role::kMember, *source.node, member)) return;
+        if (!is_light(*source.node, member))
+          view_.add_control(*source.node, node);
+        else if (seen.insert(source.node).second)
+          lights.push_back(source.node);
+      });
+    }
   }
 
   bool is_read_elsewhere(const GraphNode& node, const NodeSet& inside) const {
