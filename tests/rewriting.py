@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 from tensorflow.core.framework import graph_pb2
-
 from tensorflow.python.grappler import tf_optimizer
 
 from tests import spine

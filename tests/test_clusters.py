@@ -181,7 +181,7 @@ def test_fetched_nodes_keep_their_names():
         x = tf.compat.v1.placeholder(tf.float32, (3, 4), name="x")
         a = tf.multiply(tf.exp(x), x, name="a")
         b, c = tf.split(tf.tanh(a) + 1.0, 2, axis=1, name="pair")
-        d = tf.sqrt(b * c + 4.0, name="d")
+        tf.sqrt(b * c + 4.0, name="d")
         with tf.compat.v1.Session() as session:
             fetch = lambda: session.run(["a:0", "pair:1", "d:0", "a:0"], {"x:0": X.numpy()})  # noqa: E731
             got, graphs = rewriting.recorded(fetch, "all")

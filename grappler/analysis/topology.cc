@@ -3,6 +3,13 @@
 #include "plugin/error.h"
 
 namespace tfmetal {
+namespace {
+
+bool is_enter(const GraphNode& node) { return node.op() == "Enter" || node.op() == "RefEnter"; }
+
+std::string frame_name(const GraphNode& enter) { return enter.def().attr_string("frame_name", ""); }
+
+}  // namespace
 
 bool is_merge(const GraphNode& node) { return node.op() == "Merge" || node.op() == "RefMerge"; }
 
@@ -10,7 +17,31 @@ bool is_next_iteration(const GraphNode& node) {
   return node.op() == "NextIteration" || node.op() == "RefNextIteration";
 }
 
+LoopEntries find_loop_entries(const GraphView& view) {
+  std::unordered_map<std::string, std::vector<GraphNode*>> frames;
+  std::vector<GraphNode*> conditions;
+  for (size_t i = 0; i < view.size(); ++i) {
+    GraphNode& node = view.node(i);
+    if (node.removed()) continue;
+    if (is_enter(node)) frames[frame_name(node)].push_back(&node);
+    if (node.op() == "LoopCond") conditions.push_back(&node);
+  }
+  LoopEntries out;
+  for (const GraphNode* condition : conditions) {
+    // Each value of a loop is Switch(Merge(Enter, NextIteration), LoopCond).
+    for (const Use& use : condition->data_uses()) {
+      const GraphNode& merge = *use.node->input(0).node;
+      if (!is_merge(merge)) continue;
+      for (const Output& source : merge.inputs())
+        if (is_enter(*source.node)) out[condition] = frames[frame_name(*source.node)];
+      break;
+    }
+  }
+  return out;
+}
+
 std::vector<GraphNode*> topological_order(const GraphView& view) {
+  const LoopEntries loops = find_loop_entries(view);
   enum State : char { kNew, kOpen, kDone };
   std::vector<State> state(view.size(), kNew);
   std::vector<GraphNode*> order, stack;
@@ -27,11 +58,14 @@ std::vector<GraphNode*> topological_order(const GraphView& view) {
         continue;
       }
       mine = kOpen;
-      for_each_source(node, [&](Output source) {
-        const State other = state[source.node->index()];
+      const auto follow = [&](GraphNode& source) {
+        const State other = state[source.index()];
         if (other == kOpen) throw_failed_precondition("Cycle through node '", node.name(), "'");
-        if (other == kNew) stack.push_back(source.node);
-      });
+        if (other == kNew) stack.push_back(&source);
+      };
+      for_each_source(node, [&](Output source) { follow(*source.node); });
+      if (const auto loop = loops.find(&node); loop != loops.end())
+        for (GraphNode* entry : loop->second) follow(*entry);
     }
   }
   return order;

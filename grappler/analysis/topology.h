@@ -2,10 +2,11 @@
 //
 // A node comes after what it reads and what it waits for. What a loop carries back to its start
 // (NextIteration to Merge) does not count, so the nodes of a loop's body are ordered as within one
-// iteration.
+// iteration. What leaves a loop comes after all that enters it.
 #pragma once
 
 #include <cstdint>
+#include <unordered_map>
 #include <vector>
 
 #include "grappler/graphdef/graph_view.h"
@@ -26,6 +27,10 @@ void for_each_source(const GraphNode& node, Visit visit) {
   if (node.num_controls())
     for (GraphNode* source : node.controls()) visit(Output{source, kControlPort});
 }
+
+// By LoopCond node: the Enter nodes of its loop, on which all that leaves the loop depends.
+using LoopEntries = std::unordered_map<const GraphNode*, std::vector<GraphNode*>>;
+LoopEntries find_loop_entries(const GraphView& view);
 
 // All nodes, each after its sources; what belongs to one branch of the graph stays together.
 // Throws FailedPrecondition when there is a cycle.

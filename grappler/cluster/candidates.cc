@@ -34,6 +34,7 @@ class Finder {
   Finder(const GraphView& view, const Context& context)
       : context_(context),
         nodes_(topological_order(view)),
+        loops_(find_loop_entries(view)),
         flow_(view, nodes_),
         number_(view.size(), -1) {}
 
@@ -69,6 +70,9 @@ class Finder {
                          meets_others(*source.node);
       problem_.edges.push_back({from, number, apart});
     });
+    if (const auto loop = loops_.find(&node); loop != loops_.end())
+      for (const GraphNode* entry : loop->second)
+        problem_.edges.push_back({number_[entry->index()], number});
   }
 
   Role role_of(int number) const { return problem_.roles[size_t(number)]; }
@@ -109,6 +113,7 @@ class Finder {
 
   const Context& context_;
   std::vector<GraphNode*> nodes_;
+  const LoopEntries loops_;
   ControlFlow flow_;
   std::vector<int> number_;  // by node, in nodes_
   std::map<std::tuple<std::string, int, int>, int> group_numbers_;
