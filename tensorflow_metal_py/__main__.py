@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 import tensorflow_metal_py as metal
-from tensorflow_metal_py import _runtime, bench, doctor
+from tensorflow_metal_py import _runtime, bench, doctor, fusions
 
 
 def print_table(rows: list[tuple[Any, ...]]) -> None:
@@ -37,8 +37,15 @@ def stats() -> None:
 
 
 # Each takes the arguments that follow its name and returns the exit status; None is success.
-COMMANDS = {"doctor": doctor.main, "bench": bench.main, "env": env, "ops": ops, "stats": stats}
-WITH_ARGUMENTS = {"doctor", "bench"}
+COMMANDS = {
+    "doctor": doctor.main,
+    "fusions": fusions.main,
+    "bench": bench.main,
+    "env": env,
+    "ops": ops,
+    "stats": stats,
+}
+WITH_ARGUMENTS = {"doctor", "fusions", "bench"}
 
 
 def main(arguments: list[str]) -> int:

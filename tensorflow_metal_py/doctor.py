@@ -115,13 +115,20 @@ def judge(signature: Signature, device_type: str) -> Verdict:
 # ---- what to examine ----------------------------------------------------------------------------
 
 
-def keras_graphs(path: pathlib.Path) -> Iterator[tuple[str, Any]]:
-    """(title, GraphDef) of a saved Keras model: a training step if it is compiled, and a call."""
+def keras_functions(path: pathlib.Path, dtype: str | None = None) -> Iterator[tuple[str, Any]]:
+    """(title, ConcreteFunction) of a saved Keras model: a call, and a training step if it is
+    compiled. `dtype`: another dtype policy for all layers, such as "mixed_bfloat16"; the copy with
+    it is not compiled."""
     import keras
     import tensorflow as tf
 
+    def with_dtype(layer):
+        return layer.__class__.from_config({**layer.get_config(), "dtype": dtype})
+
     try:
         model = keras.saving.load_model(path)
+        if dtype:
+            model = keras.models.clone_model(model, clone_function=with_dtype)
     except (ValueError, TypeError, OSError, KeyError, zipfile.BadZipFile) as error:
         raise BadInputError(f"{path} is not a model that Keras can load: {_line(error)}") from error
     if not getattr(model, "inputs", None):
@@ -132,14 +139,14 @@ def keras_graphs(path: pathlib.Path) -> Iterator[tuple[str, Any]]:
     )
     call = tf.function(lambda x: model(x, training=False), autograph=False)
     concrete = call.get_concrete_function(inputs)
-    yield "inference", concrete.graph.as_graph_def()
+    yield "inference", concrete
     if getattr(model, "optimizer", None) is None:
         return
     step = tf.function(lambda x, y: model.train_step((x, y)), autograph=False)
     error: Exception | None = None
     for targets in _target_specs(concrete.structured_outputs):
         try:
-            yield "training step", step.get_concrete_function(inputs, targets).graph.as_graph_def()
+            yield "training step", step.get_concrete_function(inputs, targets)
             return
         except (ValueError, TypeError, tf.errors.OpError) as failed:
             error = failed
@@ -155,8 +162,8 @@ def _target_specs(outputs: Any) -> Iterator[Any]:
     yield tf.nest.map_structure(lambda x: tf.TensorSpec(x.shape, x.dtype), outputs)
 
 
-def saved_model_graphs(path: pathlib.Path) -> Iterator[tuple[str, Any]]:
-    """(title, GraphDef) of each signature of a SavedModel."""
+def saved_model_functions(path: pathlib.Path) -> Iterator[tuple[str, Any]]:
+    """(title, ConcreteFunction) of each signature of a SavedModel."""
     import tensorflow as tf
 
     try:
@@ -166,7 +173,7 @@ def saved_model_graphs(path: pathlib.Path) -> Iterator[tuple[str, Any]]:
     if not loaded.signatures:
         raise BadInputError(f"{path} has no signatures")
     for name, function in loaded.signatures.items():
-        yield f"signature {name}", function.graph.as_graph_def()
+        yield f"signature {name}", function
 
 
 def script_signatures(path: pathlib.Path, arguments: Sequence[str]) -> collections.Counter:
@@ -271,10 +278,9 @@ def machine() -> str:
     return status["type"] if status["active"] else ""
 
 
-def graphs_of(path: pathlib.Path) -> Iterable[tuple[str, Any]]:
-    if path.is_dir():
-        return saved_model_graphs(path)
-    return keras_graphs(path)
+def functions_of(path: pathlib.Path) -> Iterable[tuple[str, Any]]:
+    """(title, ConcreteFunction) of what a model file holds."""
+    return saved_model_functions(path) if path.is_dir() else keras_functions(path)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -291,8 +297,8 @@ def main(arguments: Sequence[str]) -> int:
         if path.suffix == ".py":
             report(str(path), script_signatures(path, arguments[1:]), device_type or "GPU")
             return 0
-        for title, graph in graphs_of(path):
-            counts = collections.Counter(map(signature_of, nodes_of(graph)))
+        for title, function in functions_of(path):
+            counts = collections.Counter(map(signature_of, nodes_of(function.graph.as_graph_def())))
             report(title, counts, device_type or "GPU")
     except BadInputError as error:
         print(error, file=sys.stderr)

@@ -70,8 +70,51 @@ def ops_page() -> str:
     )
 
 
+def fusions_page() -> str:
+    from tensorflow_metal_py import _runtime
+
+    known = _runtime.call("patterns")
+    rows, rules = [], []
+    for row in sorted(known["patterns"], key=lambda row: row["name"]):
+        becomes = "another graph" if row["rewrites"] else "one op"
+        rows.append((f"`{row['name']}`", row["fuses"], becomes))
+        conditions = "".join(f"\n* {text}\n" for text in row["when"])
+        rules.append(f"### {row['name']}\n\n```\n{row['tree']}\n```\n" + conditions)
+    parts = "".join(f"{name} = {text}\n" for name, text in known["parts"].items())
+    return (
+        "# Fusions\n\n"
+        "Generated from the pattern table (`grappler/remapper/`) by `make docs`.\n\n"
+        "The remapper looks for these patterns in every graph, after TensorFlow's own passes.\n"
+        "What a pattern matches becomes one op, `_MetalCluster`, which computes exactly what its\n"
+        "members compute; a few patterns become another graph instead. Where several patterns\n"
+        "match, the one that takes most nodes wins.\n\n"
+        "`python -m tensorflow_metal_py fusions MODEL` lists what fuses in a model, and for near\n"
+        'misses the rule that stopped them. `stats()["fusions"]` counts what fired.\n'
+        "`TF_METAL_GRAPPLER=-remapper/gelu` switches a pattern off, `-remapper` all of them.\n\n"
+        f"{table(('pattern', 'what it fuses', 'becomes'), rows)}\n"
+        "## Rules\n\n"
+        "They hold for every pattern:\n\n"
+        "* G1: nodes that disappear are read by the match only, and their names are not preserved\n"
+        "  (fetched). Some patterns leave inner values readable for a gradient instead.\n"
+        "* G2: no control edge begins or ends at them; those of the root move to the fused op.\n"
+        "* G3: all nodes are on the same device, one of ours.\n"
+        "* G4: values that stay readable are alive whenever the root is, and no path leaves the\n"
+        "  match and comes back. Nothing is fused across loop frames or branches.\n"
+        "* G5: all have the root's element type, and a kernel that a fused op can run.\n"
+        "* G6: the pattern's own conditions, listed below. Unknown shapes are not guessed.\n\n"
+        "## Patterns\n\n"
+        "`/` separates the ops that a node may be, `?` marks what may be missing, `_` is\n"
+        "anything. Terms and factors come in any order; a name is the same tensor everywhere.\n\n"
+        f"```\n{parts}```\n\n" + "\n".join(rules)
+    )
+
+
 # Path of a page -> its text; (path, name of the marked section) -> its text.
-PAGES = {"docs/environment.md": environment_page, "docs/ops.md": ops_page}
+PAGES = {
+    "docs/environment.md": environment_page,
+    "docs/ops.md": ops_page,
+    "docs/fusions.md": fusions_page,
+}
 SECTIONS = {("README.md", "environment"): lambda: variables(False)}
 
 

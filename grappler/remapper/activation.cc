@@ -75,8 +75,9 @@ bool slope_is_below_one(const Match& match, Context&) {
 
 Tree activation(const Tree& input) {
   const Tree x = input.as("y");
-  return either({op("Relu|Relu6|Elu|Selu|LeakyRelu|Tanh|Sigmoid|Softplus|Softsign|Exp", x), gelu(x),
-                 swish(x), mish(x), hard_swish(x), hard_sigmoid(x), squareplus(x)});
+  return either({op(kActivations, x), gelu(x), swish(x), mish(x), hard_swish(x), hard_sigmoid(x),
+                 squareplus(x)})
+      .described("activation(" + to_text(input) + ")");
 }
 
 std::vector<Pattern> activation_patterns() {

@@ -58,12 +58,12 @@ GraphNode* fold_padding(GraphView& view, Context&, const Match& match) {
 }  // namespace
 
 std::vector<Pattern> convolution_patterns() {
-  const Tree conv = op(kConvolutions);
+  const Tree conv = op(kConvolutions).described("convolution");
   const Tree padded = op("Pad", {any("x"), any("paddings")});
   return {
       {"convolution",
        "convolutions with bias, batch normalization (inference), residual, activation",
-       with_epilogue(either({op("Squeeze", conv), conv})),
+       with_epilogue(maybe("Squeeze", conv)),
        {kSumKeepsShape}},
       {"pad",
        "`ZeroPadding2D` before a convolution: explicit padding of the convolution",

@@ -28,15 +28,17 @@ bool sums_all_but_last(const Match& match, Context& context) {
 }  // namespace
 
 std::vector<Pattern> gradient_patterns() {
-  const Tree backward = op(std::string(kProducts) + "|" + kConvolutions);
+  const Tree backward =
+      op(std::string(kProducts) + "|" + kConvolutions).described("[product or convolution]");
   const Tree gradient = op(kActivationGradients, either({backward, any()})).shared();
   return {
       {"bias_gradient",
        "the gradient of a bias, with that of the activation",
-       op("BiasAddGrad|Sum", gradient),
+       op("BiasAddGrad|Sum", gradient.described("activation_gradient([product or convolution]?)")),
        {{"the sum leaves the last axis only", sums_all_but_last}}},
       {"activation_gradient", "the gradient of an activation after a product",
-       op(kActivationGradients, backward)},
+       op(kActivationGradients, backward)
+           .described("activation_gradient([product or convolution])")},
   };
 }
 

@@ -52,16 +52,16 @@ GraphNode* fold_transpose(GraphView& view, Context&, const Match& match) {
 }  // namespace
 
 std::vector<Pattern> matmul_patterns() {
-  const Tree product_op = op(kProducts);
-  const Tree shaped = either({op("Reshape", product_op), product_op});
-  const Tree scaled = either({product({constant(), shaped}), shaped});
+  const Tree shaped = maybe("Reshape", op(kProducts).described("product"));
+  const Tree scaled = either({product({constant(), shaped}), shaped})
+                          .described("(" + to_text(shaped) + " * constant?)");
   const Tree whole = with_epilogue(scaled);
   const Tree transposed = op("Transpose", {any("x"), any("perm")}).as("transposed");
   return {
       {"matmul",
        "products of matrices with scale, bias, batch normalization (inference), residual, "
        "activation, softmax",
-       either({op("Softmax|LogSoftmax", whole), whole}),
+       maybe("Softmax|LogSoftmax", whole),
        {kSumKeepsShape}},
       {"transpose",
        "`tf.transpose` of the last two axes before a product of matrices",

@@ -49,15 +49,15 @@ Tree rms_norm() {
 }
 
 Tree with_sum_and_activation(const Tree& norm) {
-  const Tree added = either({sum({norm, any("other")}), norm});
-  return either({activation(added), added});
+  const Tree added =
+      either({sum({norm, any("other")}), norm}).described("(" + to_text(norm) + " + other?)");
+  return either({activation(added), added}).described("activation?" + to_text(added));
 }
 
 }  // namespace
 
 std::vector<Pattern> normalization_patterns() {
-  const Tree training =
-      op("FusedBatchNorm|FusedBatchNormV2|FusedBatchNormV3", any("x")).with("is_training", true);
+  const Tree training = op(kBatchNorms, any("x")).with("is_training", true);
   return {
       {"layer_norm", "`LayerNormalization`, `GroupNormalization`", all_shared(layer_norm())},
       {"rms_norm", "`RMSNormalization`", all_shared(rms_norm())},

@@ -74,6 +74,12 @@ Tree Tree::shared() const {
   return out;
 }
 
+Tree Tree::described(std::string words) const {
+  Tree out = *this;
+  out.text = std::move(words);
+  return out;
+}
+
 Tree Tree::with(std::string attr, AttrValue wanted) const {
   Tree out = *this;
   out.attrs.emplace_back(std::move(attr), std::move(wanted));
@@ -109,11 +115,13 @@ Tree optional(Tree tree) {
   return tree;
 }
 
-Tree maybe(std::string_view ops, Tree input) { return either({op(ops, input), input}); }
+Tree maybe(std::string_view ops, Tree input) {
+  return either({op(ops, input), input}).described(concat(ops, "?(", to_text(input), ")"));
+}
 
 std::string to_text(const Tree& tree) {
   if (tree.kind == Tree::Kind::kAny && !tree.label.empty()) return tree.label;
-  const std::string text = unlabelled_text(tree);
+  const std::string text = tree.text.empty() ? unlabelled_text(tree) : tree.text;
   return tree.label.empty() ? text : tree.label + ": " + text;
 }
 

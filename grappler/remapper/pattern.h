@@ -38,9 +38,11 @@ struct Tree {
   std::optional<double> value = {};                           // of a constant
   Fate fate = Fate::kInside;
   bool is_optional = false;
+  std::string text = {};  // for people, instead of what it is made of
 
   Tree as(std::string name) const;
   Tree shared() const;
+  Tree described(std::string text) const;
   Tree with(std::string attr, AttrValue value) const;
   Tree with(std::string attr, bool value) const { return with(attr, AttrValue::of_bool(value)); }
   Tree with(std::string attr, const char* value) const {

@@ -4,6 +4,7 @@
 #include <mutex>
 
 #include "grappler/remapper/remapper.h"
+#include "grappler/remapper/trees.h"
 #include "plugin/runtime_op.h"
 
 namespace tfmetal {
@@ -60,7 +61,10 @@ const RuntimeCall kPatterns("patterns", "the patterns of the remapper, as they a
                                                  {"when", conditions},
                                                  {"rewrites", pattern.rewrite != nullptr}});
                               }
-                              return json::Value(rows);
+                              json::Object parts;
+                              for (auto& [name, text] : described_parts())
+                                parts.emplace_back(name, text);
+                              return json::Object{{"patterns", rows}, {"parts", parts}};
                             });
 
 }  // namespace

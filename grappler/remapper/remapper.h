@@ -21,6 +21,7 @@ int remap(GraphView& view, Context& context);
   X(attention_patterns)             \
   X(cast_patterns)                  \
   X(convolution_patterns)           \
+  X(dilation_patterns)              \
   X(dropout_patterns)               \
   X(gradient_patterns)              \
   X(matmul_patterns)                \

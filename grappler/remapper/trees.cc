@@ -31,21 +31,37 @@ const Condition kSumKeepsShape = {"what is added has no larger shape than the pr
 
 Tree batch_norm(const Tree& x) {
   const Tree scale =
-      product({op("Rsqrt", sum({constant(), any("variance")})), optional(any("gamma"))})
-          .as("scale");
+      product({op("Rsqrt", sum({constant(), any("variance")})), optional(any("gamma"))});
   const Tree shift = either({op("Sub", {any("beta"), product({any("mean"), any("scale")})}),
                              product({op("Neg", any("mean")), any("scale")})});
-  return either(
-      {sum({product({x, scale}), shift, optional(any("other"))}),
-       op("FusedBatchNorm|FusedBatchNormV2|FusedBatchNormV3", x).with("is_training", false)});
+  return either({sum({product({x, scale.as("scale")}), shift, optional(any("other"))}),
+                 op(kBatchNorms, x).with("is_training", false)})
+      .described("batch_norm(" + to_text(x) + ")");
 }
 
 Tree with_epilogue(const Tree& input) {
+  const auto called = [](const Tree& tree, const char* name, const Tree& inside) {
+    return tree.described(std::string(name) + "?(" + to_text(inside) + ")");
+  };
   const Tree x = input.as("product");
-  const Tree biased = either({op("BiasAdd", {x, any("bias")}), x});
-  const Tree normalized = either({batch_norm(biased), biased});
-  const Tree added = either({sum({normalized, any("other")}), normalized});
-  return either({activation(added), added});
+  const Tree biased = maybe("BiasAdd", x);
+  const Tree normalized = called(either({batch_norm(biased), biased}), "batch_norm", biased);
+  const Tree added = either({sum({normalized, any("other")}), normalized})
+                         .described("(" + to_text(normalized) + " + other?)");
+  return called(either({activation(added), added}), "activation", added);
+}
+
+std::vector<std::pair<std::string, std::string>> described_parts() {
+  const auto ops = [](const char* names) { return to_text(op(names)); };
+  Tree function = activation(any("x"));
+  function.text.clear();
+  Tree norm = batch_norm(any("x"));
+  norm.text.clear();
+  return {{"convolution", ops(kConvolutions)},
+          {"product", ops(kProducts)},
+          {"activation(x)", to_text(function)},
+          {"activation_gradient", ops(kActivationGradients)},
+          {"batch_norm(x)", to_text(norm)}};
 }
 
 Tree all_shared(Tree tree) {

@@ -1,0 +1,142 @@
+"""Says what the graph passes fuse in a model, and what they nearly do.
+
+    python -m tensorflow_metal_py fusions model.keras [--dtype POLICY]
+    python -m tensorflow_metal_py fusions saved_model/
+
+The graphs of the model go through TensorFlow's graph optimizer, with all nodes on the device;
+nothing is executed. TF_METAL_GRAPPLER applies. docs/fusions.md describes the patterns and rules.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import pathlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from tensorflow_metal_py import _runtime, doctor
+
+
+def placed(function: Any, device: str) -> Any:
+    """The GraphDef of a ConcreteFunction with all nodes, also those of its library, on `device`.
+
+    Variables that are only read become placeholders of their values: outside of the function
+    TensorFlow would not know their shapes.
+    """
+    import tensorflow as tf
+    from tensorflow.python.ops import handle_data_util
+
+    graph = function.graph.as_graph_def(add_shapes=True)
+    handles = {}
+    for _, inside in function.graph.captures:
+        if inside.dtype != tf.resource:
+            continue
+        data = handle_data_util.get_resource_handle_data(inside)
+        if data is not None and data.is_set and data.shape_and_type:
+            handles[inside.op.name] = data.shape_and_type[0]
+    for node in [*graph.node, *(n for f in graph.library.function for n in f.node_def)]:
+        node.device = device
+    for node in graph.node:
+        if node.op == "ReadVariableOp" and node.input[0] in handles:
+            known = handles[node.input[0]]
+            node.op = "Placeholder"
+            del node.input[:]
+            node.attr["shape"].shape.CopyFrom(known.shape)
+    return graph
+
+
+def optimized(graph: Any, keep: Iterable[str], stock: bool = True) -> Any:
+    """The GraphDef after TensorFlow's graph optimizer, the plugin's passes included.
+
+    Args:
+      graph: a GraphDef with devices. keep: names of the nodes that are fetched.
+      stock: whether TensorFlow's own passes run as well.
+    """
+    import tensorflow as tf
+    from tensorflow.core.protobuf import config_pb2, rewriter_config_pb2
+    from tensorflow.python.grappler import tf_optimizer
+
+    config = config_pb2.ConfigProto()
+    rewrite = config.graph_options.rewrite_options
+    rewrite.min_graph_nodes = -1
+    if not stock:
+        for field in rewrite.DESCRIPTOR.fields:
+            if field.enum_type is rewriter_config_pb2.RewriterConfig.Toggle.DESCRIPTOR:
+                setattr(rewrite, field.name, rewriter_config_pb2.RewriterConfig.OFF)
+        rewrite.memory_optimization = rewriter_config_pb2.RewriterConfig.NO_MEM_OPT
+        rewrite.meta_optimizer_iterations = rewriter_config_pb2.RewriterConfig.ONE
+    with tf.Graph().as_default() as imported:
+        tf.import_graph_def(graph, name="")
+        meta_graph = tf.compat.v1.train.export_meta_graph(graph=imported)
+    meta_graph.collection_def["train_op"].node_list.value.extend(keep)
+    return tf_optimizer.OptimizeGraph(config, meta_graph)
+
+
+def keep_of(function: Any) -> list[str]:
+    """What a ConcreteFunction returns, and what it does besides."""
+    graph = function.graph
+    return sorted({x.op.name for x in graph.outputs} | {op.name for op in graph.control_outputs})
+
+
+def unique(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """TensorFlow optimizes a graph more than once."""
+    return list({(row["pattern"], row["root"]): row for row in rows}.values())
+
+
+def examine(function: Any, device_type: str) -> tuple[Any, dict[str, list[dict[str, Any]]]]:
+    """The optimized GraphDef of a ConcreteFunction; and "fusions" and "refusals", as recorded."""
+    graph = placed(function, f"/job:localhost/replica:0/task:0/device:{device_type}:0")
+    _runtime.call("record_fusions", on=True)
+    try:
+        result = optimized(graph, keep_of(function))
+        record = _runtime.call("recorded_fusions")
+    finally:
+        _runtime.call("record_fusions", on=False)
+    return result, {kind: unique(rows) for kind, rows in record.items()}
+
+
+def report(title: str, function: Any, device_type: str) -> None:
+    """Prints what fuses in one function."""
+    before = len(function.graph.as_graph_def().node)
+    result, record = examine(function, device_type)
+    print(f"\n{title}: {before} nodes become {len(result.node)}")
+    by_pattern = collections.defaultdict(list)
+    for row in record["fusions"]:
+        by_pattern[row["pattern"]].append(row)
+    for pattern, rows in sorted(by_pattern.items()):
+        print(f"  {len(rows):4} x {pattern}")
+        for row in rows:
+            print(f"         {row['root']}: {len(row['nodes'])} nodes")
+    if not by_pattern:
+        print("  nothing fuses")
+    if record["refusals"]:
+        print("  near misses:")
+    for row in record["refusals"]:
+        print(f"         {row['pattern']} at {row['root']}: {row['rule']} ({row['node']})")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """what the graph passes fuse in a Keras model or SavedModel, and what they nearly do"""
+    parser = argparse.ArgumentParser(prog="python -m tensorflow_metal_py fusions")
+    parser.add_argument("model", type=pathlib.Path, help="a .keras or .h5 file, or a SavedModel")
+    parser.add_argument("--dtype", help="dtype policy of the layers, such as mixed_bfloat16")
+    options = parser.parse_args(arguments)
+    if not options.model.exists():
+        parser.error(f"{options.model} does not exist")
+    if options.dtype and options.model.is_dir():
+        parser.error(
+            "--dtype is for Keras models: a SavedModel has the types that it was saved with"
+        )
+    device_type = _runtime.call("loading")["type"] or "GPU"
+    functions = (
+        doctor.keras_functions(options.model, options.dtype)
+        if options.dtype
+        else doctor.functions_of(options.model)
+    )
+    try:
+        for title, function in functions:
+            report(title, function, device_type)
+    except doctor.BadInputError as error:
+        parser.error(str(error))
+    return 0
