@@ -43,7 +43,23 @@ def placed(function: Any, device: str) -> Any:
             node.op = "Placeholder"
             del node.input[:]
             node.attr["shape"].shape.CopyFrom(known.shape)
+    for node in list(graph.node):
+        if node.op == "Placeholder" and node.attr["dtype"].type != tf.resource.as_datatype_enum:
+            fix_shape(graph, node)
     return graph
+
+
+def fix_shape(graph: Any, node: Any) -> None:
+    """What is fed may have any shape, for all that TensorFlow's optimizer knows: checks it."""
+    fed = graph.node.add()
+    fed.CopyFrom(node)
+    fed.name = f"{node.name}/fed"
+    shape, dtype = fed.attr["shape"].shape, fed.attr["dtype"].type
+    node.Clear()
+    node.name, node.op, node.device = fed.name.removesuffix("/fed"), "EnsureShape", fed.device
+    node.input.append(fed.name)
+    node.attr["T"].type = dtype
+    node.attr["shape"].shape.CopyFrom(shape)
 
 
 def optimized(graph: Any, keep: Iterable[str], stock: bool = True) -> Any:
@@ -62,7 +78,8 @@ def optimized(graph: Any, keep: Iterable[str], stock: bool = True) -> Any:
     rewrite.min_graph_nodes = -1
     if not stock:
         for field in rewrite.DESCRIPTOR.fields:
-            if field.enum_type is rewriter_config_pb2.RewriterConfig.Toggle.DESCRIPTOR:
+            is_pass = field.enum_type is rewriter_config_pb2.RewriterConfig.Toggle.DESCRIPTOR
+            if is_pass and field.name != "use_plugin_optimizers":
                 setattr(rewrite, field.name, rewriter_config_pb2.RewriterConfig.OFF)
         rewrite.memory_optimization = rewriter_config_pb2.RewriterConfig.NO_MEM_OPT
         rewrite.meta_optimizer_iterations = rewriter_config_pb2.RewriterConfig.ONE

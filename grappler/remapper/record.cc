@@ -28,6 +28,11 @@ void add(json::Array& rows, json::Object row) {
   if (rows.size() < kMaxRecords) rows.push_back(std::move(row));
 }
 
+const char* fate_name(const Match& match, const Match::Member& member) {
+  if (member.node == match.root) return "root";
+  return member.fate == Fate::kShared ? "shared" : "inside";
+}
+
 const RuntimeCall kRecordFusions("record_fusions",
                                  "starts ('on': true) or stops recording what the remapper does",
                                  [](const json::Value& request) -> json::Value {
@@ -75,7 +80,9 @@ void record_fusion(const Pattern& pattern, const Match& match) {
   if (!recording()) return;
   json::Array nodes;
   for (const Match::Member& member : match.members)
-    nodes.push_back(concat(member.node->op(), " ", member.node->name()));
+    nodes.push_back(json::Object{{"op", member.node->op()},
+                                 {"name", member.node->name()},
+                                 {"fate", fate_name(match, member)}});
   add(record().fusions,
       {{"pattern", pattern.name}, {"root", match.root->name()}, {"nodes", nodes}});
 }
