@@ -50,7 +50,7 @@ Tensors sparse_cross_entropy(GraphBuilder& g, const Node& node, Inputs in) {
   const Shifted s = shift(g, in[0]);
   const Tensor labels = g.reshape(in[1], {rows, 1});
   // The indices become labels, which always fit, and not the other way round.
-  const Tensor indices = g.cast(g.coordinate(1, g.axes({rows, classes})), node.in(1).dtype);
+  const Tensor indices = g.cast(g.coordinate(1, g.axes({1, classes})), node.in(1).dtype);
   const Tensor is_label = g.equal(indices, labels);
   const Tensor valid = g.logical_and(g.greater_equal(labels, g.constant(0, labels)),
                                      g.less(labels, g.constant(double(classes), labels)));

@@ -202,9 +202,20 @@ inline Winner winner_of(device const T* x, Place p, Box box, constant PoolArgume
   return best;
 }
 
+// Of overlapping windows: first the winner of each, then each element asks the windows over it.
 template <typename T>
-kernel void pool_max_gradient(device const T* x [[buffer(0)]], device const T* dy [[buffer(1)]],
-                              device T* dx [[buffer(2)]], constant PoolArguments& a [[buffer(3)]],
+kernel void pool_winners(device const T* x [[buffer(0)]], device uint* winners [[buffer(1)]],
+                         constant PoolArguments& a [[buffer(2)]],
+                         uint i [[thread_position_in_grid]]) {
+  const Place p = output_place(i, a);
+  const Winner best = winner_of(x, p, window_box(p.at[0], p.at[1], p.at[2], a), a);
+  for (uint j = 0; j < p.lanes; ++j) winners[p.element + j] = best.pixel[j];
+}
+
+template <typename T>
+kernel void pool_max_gradient(device const uint* winners [[buffer(0)]],
+                              device const T* dy [[buffer(1)]], device T* dx [[buffer(2)]],
+                              constant PoolArguments& a [[buffer(3)]],
                               uint i [[thread_position_in_grid]]) {
   const Place p = input_place(i, a);
   const uint own = i / a.blocks;
@@ -213,11 +224,9 @@ kernel void pool_max_gradient(device const T* x [[buffer(0)]], device const T* d
   for (uint d = box.d.begin; d < box.d.end; ++d) {
     for (uint h = box.h.begin; h < box.h.end; ++h) {
       for (uint w = box.w.begin; w < box.w.end; ++w) {
-        const Winner best = winner_of(x, p, window_box(d, h, w, a), a);
-        const uint pixel = output_pixel(p.image, d, h, w, a);
-        const Lanes v = load_lanes(dy + (pixel * a.channels + p.channel), p.lanes);
+        const uint at = output_pixel(p.image, d, h, w, a) * a.channels + p.channel;
         for (uint j = 0; j < POOL_LANES; ++j) {
-          sum.v[j] += best.pixel[j] == own ? v.v[j] : 0.0f;
+          if (j < p.lanes) sum.v[j] += winners[at + j] == own ? float(dy[at + j]) : 0.0f;
         }
       }
     }
@@ -225,7 +234,7 @@ kernel void pool_max_gradient(device const T* x [[buffer(0)]], device const T* d
   store_lanes(dx + p.element, p.lanes, sum);
 }
 
-// The same where windows do not overlap: threads own a window and the gap after it.
+// Where windows do not overlap: threads own a window and the gap after it.
 inline Range cell_of(uint o, uint axis, constant PoolArguments& a) {
   const int start = int(o * a.stride[axis]) - a.before[axis];
   Range r;
@@ -376,12 +385,20 @@ template [[host_name("pool_average_gradient_half")]] kernel void pool_average_gr
     device const half*, device half*, constant PoolArguments&, uint);
 template [[host_name("pool_average_gradient_bfloat")]] kernel void pool_average_gradient<bfloat>(
     device const bfloat*, device bfloat*, constant PoolArguments&, uint);
+template [[host_name("pool_winners_float")]] kernel void pool_winners<float>(
+    device const float*, device uint*, constant PoolArguments&, uint);
 template [[host_name("pool_max_gradient_float")]] kernel void pool_max_gradient<float>(
-    device const float*, device const float*, device float*, constant PoolArguments&, uint);
+    device const uint*, device const float*, device float*, constant PoolArguments&, uint);
+template [[host_name("pool_winners_half")]] kernel void pool_winners<half>(device const half*,
+                                                                           device uint*,
+                                                                           constant PoolArguments&,
+                                                                           uint);
 template [[host_name("pool_max_gradient_half")]] kernel void pool_max_gradient<half>(
-    device const half*, device const half*, device half*, constant PoolArguments&, uint);
+    device const uint*, device const half*, device half*, constant PoolArguments&, uint);
+template [[host_name("pool_winners_bfloat")]] kernel void pool_winners<bfloat>(
+    device const bfloat*, device uint*, constant PoolArguments&, uint);
 template [[host_name("pool_max_gradient_bfloat")]] kernel void pool_max_gradient<bfloat>(
-    device const bfloat*, device const bfloat*, device bfloat*, constant PoolArguments&, uint);
+    device const uint*, device const bfloat*, device bfloat*, constant PoolArguments&, uint);
 template [[host_name("pool_max_gradient_equal_float")]] kernel void pool_max_gradient_equal<float>(
     device const float*, device const float*, device const float*, device float*,
     constant PoolArguments&, uint);

@@ -30,6 +30,14 @@ kernel void lane_angle(device const T* y [[buffer(0)]], device const T* x [[buff
   out[at] = T(lane_atan2(float(y[at]), float(x[at])));
 }
 
+// Rounded once.
+template <typename T>
+kernel void lane_floor_quotient(device const T* x [[buffer(0)]], device const T* y [[buffer(1)]],
+                                device T* out [[buffer(2)]], uint i [[thread_position_in_grid]]) {
+  const long at = lane(i);
+  out[at] = T(floor(float(x[at]) / float(y[at])));
+}
+
 template [[host_name("lane_erfc_float")]] kernel void lane_unary<LaneErfc, float>(
     device const float*, device float*, uint);
 template [[host_name("lane_erfc_half")]] kernel void lane_unary<LaneErfc, half>(device const half*,
@@ -57,3 +65,9 @@ template [[host_name("lane_atan2_half")]] kernel void lane_angle<half>(device co
 template [[host_name("lane_atan2_bfloat")]] kernel void lane_angle<bfloat>(device const bfloat*,
                                                                            device const bfloat*,
                                                                            device bfloat*, uint);
+template [[host_name("lane_floor_quotient_float")]] kernel void lane_floor_quotient<float>(
+    device const float*, device const float*, device float*, uint);
+template [[host_name("lane_floor_quotient_half")]] kernel void lane_floor_quotient<half>(
+    device const half*, device const half*, device half*, uint);
+template [[host_name("lane_floor_quotient_bfloat")]] kernel void lane_floor_quotient<bfloat>(
+    device const bfloat*, device const bfloat*, device bfloat*, uint);

@@ -23,6 +23,15 @@ void binary(NativeCall& call) {
                 {call.in(0), call.in(1), call.out(), NativeCall::value(arguments)});
 }
 
+// Floats that lie side by side (kernels/msl/lane.h).
+void floor_div(NativeCall& call) {
+  const Node& node = call.node;
+  const bool alike = node.in(0).shape == node.in(1).shape && node.out().count() <= INT32_MAX;
+  if (!alike || !is_float(node.out().dtype)) return binary<kIntegerFloorDiv>(call);
+  call.dispatch(shader_name("lane_floor_quotient", node.out().dtype), node.out().count(),
+                {call.in(0), call.in(1), call.out()});
+}
+
 template <IntegerFunction function>
 void unary(NativeCall& call) {
   const unsigned which = function;
@@ -176,7 +185,7 @@ OpRow arg_row(const char* op, Launch launch) {
 std::vector<OpRow> integer_ops() {
   const DTypes signs = {TF_INT8, TF_INT16, TF_INT32, TF_INT64};
   return {
-      elementwise("FloorDiv", binary<kIntegerFloorDiv>, kFloats + kIntegers),
+      elementwise("FloorDiv", floor_div, kFloats + kIntegers),
       elementwise("FloorMod", binary<kIntegerFloorMod>, kFloats + kIntegers),
       elementwise("TruncateMod", binary<kIntegerTruncateMod>, kFloats + kIntegers),
       elementwise("Mod", binary<kIntegerTruncateMod>, kFloats + kIntegers),

@@ -118,11 +118,24 @@ bool overlaps(const PoolArguments& a) {
 
 void max_gradient(NativeCall& call) {
   const PoolArguments a = arguments(call.node, gradient_of(call.node));
-  const bool gather = overlaps(a);  // a thread for each input, or for each window
-  const char* stem = gather ? "pool_max_gradient" : "pool_max_gradient_cells";
-  call.dispatch(shader_name(stem, call.node.out().dtype),
-                threads(gather ? call.node.out().count() : call.node.in(2).count(), a),
-                {call.in(0), call.in(2), call.out(), NativeCall::value(a)});
+  const TF_DataType dtype = call.node.out().dtype;
+  const int64_t windows = threads(call.node.in(2).count(), a);
+  if (!overlaps(a)) {
+    return call.dispatch(shader_name("pool_max_gradient_cells", dtype), windows,
+                         {call.in(0), call.in(2), call.out(), NativeCall::value(a)});
+  }
+  const ShaderArgument winners = {call.scratch()};
+  call.dispatch(shader_name("pool_winners", dtype), windows,
+                {call.in(0), winners, NativeCall::value(a)});
+  call.dispatch(shader_name("pool_max_gradient", dtype), threads(call.node.out().count(), a),
+                {winners, call.in(2), call.out(), NativeCall::value(a)});
+}
+
+// The winners of overlapping windows.
+size_t winners_scratch(const Node& node) {
+  if (node.in(2).count() == 0 || node.out().count() == 0) return 0;
+  const bool gather = overlaps(arguments(node, gradient_of(node)));
+  return gather ? static_cast<size_t>(node.in(2).count()) * sizeof(uint32_t) : 0;
 }
 
 // Of input, output and gradient.
@@ -298,6 +311,12 @@ OpRow sized(OpRow r) {
   return r;
 }
 
+OpRow max_gradient_row(const char* op) {
+  OpRow r = row(op, max_gradient, check_gradient<gradient_of>);
+  r.scratch = winners_scratch;
+  return r;
+}
+
 OpRow average_gradient_row(const char* op) {
   OpRow r = row(op, average_gradient, check_gradient<average_gradient_of>);
   r.host = {{"orig_input_shape", HostUse::kKey}};
@@ -317,8 +336,8 @@ std::vector<OpRow> pooling_ops() {
   std::vector<OpRow> rows = {
       row("MaxPool", forward<kMax>, check_forward<true>),
       sized(row("MaxPoolV2", forward<kMax>, check_forward<true>)),
-      row("MaxPoolGrad", max_gradient, on_gradient),
-      sized(row("MaxPoolGradV2", max_gradient, on_gradient)),
+      max_gradient_row("MaxPoolGrad"),
+      sized(max_gradient_row("MaxPoolGradV2")),
       row("MaxPoolGradGrad", max_second_gradient, check_second_gradient),
       sized(row("MaxPoolGradGradV2", max_second_gradient, check_second_gradient)),
       with_positions(row("MaxPoolWithArgmax", argmax, check_forward<false>)),

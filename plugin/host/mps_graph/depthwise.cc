@@ -10,59 +10,110 @@
 namespace host {
 namespace {
 
-constexpr long kLanes = 32;
-
-// y[r][c] = sum over taps of a[offsets[r] + taps[t]][c] * w[weights[t]][c].
-void multiply_lanes(const float* a, const std::vector<long>& offsets, const std::vector<long>& taps,
-                    const std::vector<const float*>& w, long channels, float* y) {
-  isa::run(
-      [](const float* x, const long* rows, long row_count, const long* tap, const float* const* wt,
-         long tap_count, long width, float* __restrict out) {
-        for (long r = 0; r < row_count; ++r, out += width) {
-          long c = 0;
-          for (; c + kLanes <= width; c += kLanes) {
-            float sum[kLanes] = {};
-            for (long t = 0; t < tap_count; ++t) {
-              const float *at = x + rows[r] + tap[t] + c, *by = wt[t] + c;
-              for (long l = 0; l < kLanes; ++l) sum[l] += at[l] * by[l];
-            }
-            for (long l = 0; l < kLanes; ++l) out[c + l] = sum[l];
-          }
-          for (; c < width; ++c) {
-            float sum = 0;
-            for (long t = 0; t < tap_count; ++t) sum += x[rows[r] + tap[t] + c] * wt[t][c];
-            out[c] = sum;
-          }
-        }
-      },
-      a, offsets.data(), long(offsets.size()), taps.data(), w.data(), long(taps.size()), channels,
-      y);
+// Vectors of neighbouring channels. (As template arguments, vector types lose their attribute.)
+struct Sixteen {
+  using Type = float __attribute__((vector_size(64)));
+};
+struct Four {
+  using Type = float __attribute__((vector_size(16)));
+};
+struct One {
+  using Type = float;
+};
+template <class T>
+inline void load(const float* from, T& to) {
+  __builtin_memcpy(&to, from, sizeof to);
+}
+template <class T>
+inline void store(const T& from, float* to) {
+  __builtin_memcpy(to, &from, sizeof from);
 }
 
-// sums[t][c] += sum over rows of a[offsets[r] + taps[t]][c] * dy[r][c].
-void accumulate_lanes(const float* a, const std::vector<long>& offsets,
-                      const std::vector<long>& taps, const float* dy, long channels, float* sums) {
+// Calls f(V(), c) for vectors of channels c, c + 1, ... that together are [0, channels).
+template <class F>
+inline void for_channels(long channels, const F& f) {
+  long c = 0;
+  for (; c + 16 <= channels; c += 16) f(Sixteen(), c);
+  for (; c + 4 <= channels; c += 4) f(Four(), c);
+  for (; c < channels; ++c) f(One(), c);
+}
+
+struct Taps {
+  const float* x;
+  const long* rows;  // where each row begins
+  long row_count;
+  const long* tap;  // distances from there
+  long tap_count, channels;
+};
+
+// Rows [r, r + kRows): y[r] = sum over taps of x[rows[r] + tap[t]] * w[t].
+template <class V, long kRows>
+inline void multiply_rows(const Taps& taps, const float* const* w, long r, long c, float* y) {
+  typename V::Type sum[kRows] = {};
+  const float* from[kRows];
+  for (long i = 0; i < kRows; ++i) from[i] = taps.x + taps.rows[r + i] + c;
+  for (long t = 0; t < taps.tap_count; ++t) {
+    typename V::Type weight, x;
+    load(w[t] + c, weight);
+    _Pragma("GCC unroll 8") for (long i = 0; i < kRows; ++i) {
+      load(from[i] + taps.tap[t], x);
+      sum[i] += x * weight;
+    }
+  }
+  for (long i = 0; i < kRows; ++i) store(sum[i], y + (r + i) * taps.channels + c);
+}
+
+void multiply_lanes(const Taps& all, const std::vector<const float*>& weights, float* y) {
   isa::run(
-      [](const float* x, const long* rows, long row_count, const long* tap, long tap_count,
-         const float* g, long width, float* __restrict out) {
-        for (long t = 0; t < tap_count; ++t, out += width) {
-          long c = 0;
-          for (; c + kLanes <= width; c += kLanes) {
-            float sum[kLanes] = {};
-            for (long r = 0; r < row_count; ++r) {
-              const float *at = x + rows[r] + tap[t] + c, *by = g + r * width + c;
-              for (long l = 0; l < kLanes; ++l) sum[l] += at[l] * by[l];
-            }
-            for (long l = 0; l < kLanes; ++l) out[c + l] += sum[l];
-          }
-          for (; c < width; ++c) {
-            float sum = 0;
-            for (long r = 0; r < row_count; ++r) sum += x[rows[r] + tap[t] + c] * g[r * width + c];
-            out[c] += sum;
-          }
+      [](const Taps* taps, const float* const* w, float* out) {
+        constexpr long kRows = 8;
+        long r = 0;
+        for (; r + kRows <= taps->row_count; r += kRows) {
+          for_channels(taps->channels,
+                       [&]<class V>(V, long c) { multiply_rows<V, kRows>(*taps, w, r, c, out); });
+        }
+        for (; r < taps->row_count; ++r) {
+          for_channels(taps->channels,
+                       [&]<class V>(V, long c) { multiply_rows<V, 1>(*taps, w, r, c, out); });
         }
       },
-      a, offsets.data(), long(offsets.size()), taps.data(), long(taps.size()), dy, channels, sums);
+      &all, weights.data(), y);
+}
+
+// Taps [t, t + kTaps): sums[t] += sum over rows of x[rows[r] + tap[t]] * dy[r].
+template <class V, long kTaps>
+inline void accumulate_taps(const Taps& taps, const float* dy, long t, long c, float* sums) {
+  typename V::Type sum[kTaps] = {};
+  for (long r = 0; r < taps.row_count; ++r) {
+    typename V::Type gradient, x;
+    load(dy + r * taps.channels + c, gradient);
+    const float* from = taps.x + taps.rows[r] + c;
+    _Pragma("GCC unroll 8") for (long i = 0; i < kTaps; ++i) {
+      load(from + taps.tap[t + i], x);
+      sum[i] += x * gradient;
+    }
+  }
+  for (long i = 0; i < kTaps; ++i) {
+    float* to = sums + (t + i) * taps.channels + c;
+    typename V::Type old;
+    load(to, old);
+    store<typename V::Type>(old + sum[i], to);
+  }
+}
+
+void accumulate_lanes(const Taps& all, const float* dy, float* sums) {
+  isa::run(
+      [](const Taps* taps, const float* g, float* out) {
+        constexpr long kTaps = 5;
+        for_channels(taps->channels, [&]<class V>(V, long c) {
+          long t = 0;
+          for (; t + kTaps <= taps->tap_count; t += kTaps) {
+            accumulate_taps<V, kTaps>(*taps, g, t, c, out);
+          }
+          for (; t < taps->tap_count; ++t) accumulate_taps<V, 1>(*taps, g, t, c, out);
+        });
+      },
+      &all, dy, sums);
 }
 
 std::vector<long> tap_offsets(const Pass& pass, const Block& block) {
@@ -101,8 +152,11 @@ void run_lanes(const Images& source, const Images& result, const Pass& pass, con
       const Chunk& chunk = chunks[size_t(i)];
       const Block block = load_block(source, pass, chunk, 0, source.channels, repeat);
       float* rows = scratch(kRows, chunk.rows(pass) * lanes);
-      multiply_lanes(block.data, row_offsets(block, pass, chunk), tap_offsets(pass, block), by,
-                     lanes, rows);
+      const std::vector<long> offsets = row_offsets(block, pass, chunk);
+      const std::vector<long> taps = tap_offsets(pass, block);
+      multiply_lanes(
+          {block.data, offsets.data(), long(offsets.size()), taps.data(), long(taps.size()), lanes},
+          by, rows);
       add_neighbours(rows, chunk.rows(pass) * lanes / add, add);
       store_rows(rows, lanes / add, result, pass, chunk, 0, lanes / add);
     }
@@ -138,8 +192,11 @@ void depthwise_weights_gradient(const Convolution& how, const Images& x, const I
         float* g = scratch(kGradient, chunk.rows(pass) * lanes);
         std::memcpy(g, rows.data, size_t(chunk.rows(pass) * lanes) * sizeof(float));
         const Block block = load_block(x, pass, chunk, 0, x.channels, lanes / x.channels);
-        accumulate_lanes(block.data, row_offsets(block, pass, chunk), tap_offsets(pass, block), g,
-                         lanes, part);
+        const std::vector<long> offsets = row_offsets(block, pass, chunk);
+        const std::vector<long> taps = tap_offsets(pass, block);
+        accumulate_lanes({block.data, offsets.data(), long(offsets.size()), taps.data(),
+                          long(taps.size()), lanes},
+                         g, part);
       });
   store_values(sums, dw.data, dw.type->dtype, size);
 }

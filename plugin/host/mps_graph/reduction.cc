@@ -112,7 +112,7 @@ struct And : Sum {
   }
   template <class T>
   static T step(T a, T x) {
-    return T(a != T(0) && x != T(0));
+    return T((a != T(0)) & (x != T(0)));
   }
 };
 struct Or : And {
@@ -122,7 +122,7 @@ struct Or : And {
   }
   template <class T>
   static T step(T a, T x) {
-    return T(a != T(0) || x != T(0));
+    return T((a != T(0)) | (x != T(0)));
   }
 };
 
@@ -490,6 +490,39 @@ HOST_METHOD(MPSGraph, "varianceOfTensor:meanTensor:axes:name:",
 
 // Int32 position along one axis. The first of equal elements wins; NaN never wins; -1 where all
 // are NaN. M
+// The same of a run of floats: the value, then where it is first.
+template <bool kLargest>
+int32_t arg_of_run(const float* x, long n) {
+  int32_t found = -1;
+  isa::run(
+      [](const float* from, long count, int32_t* result) {
+        constexpr float kWorst = worst<kLargest, float>();
+        float lanes[kLanes], best = kWorst;
+        for (float& lane : lanes) lane = kWorst;
+        long i = 0;
+        for (; i + kLanes <= count; i += kLanes) {
+          for (long l = 0; l < kLanes; ++l) {
+            const float y = from[i + l];
+            lanes[l] = (kLargest ? y > lanes[l] : y < lanes[l]) ? y : lanes[l];
+          }
+        }
+        for (; i < count; ++i) best = (kLargest ? from[i] > best : from[i] < best) ? from[i] : best;
+        for (float y : lanes) best = (kLargest ? y > best : y < best) ? y : best;
+        for (i = 0; i + kLanes <= count; i += kLanes) {
+          int hits = 0;
+          for (long l = 0; l < kLanes; ++l) hits |= from[i + l] == best;
+          if (hits) break;
+        }
+        for (; i < count; ++i) {
+          if (from[i] != best) continue;
+          *result = int32_t(i);
+          return;
+        }
+      },
+      x, n, &found);
+  return found;
+}
+
 template <bool kLargest>
 void arg_extreme(const View& in, const View& out, long axis) {
   const Layout layout = make_layout(in.shape(), {axis});
@@ -506,6 +539,12 @@ void arg_extreme(const View& in, const View& out, long axis) {
       parallel(layout.outputs, std::max(1l, kGrain / layout.count), [&](long begin, long end) {
         for (long o = begin; o < end; ++o) {
           const long at = offset_of(layout.kept, o);
+          if constexpr (std::is_same_v<S, float>) {
+            if (stride == 1) {
+              out.as<int32_t>()[o] = arg_of_run<kLargest>(in.as<S>() + at, layout.count);
+              continue;
+            }
+          }
           int32_t best = -1;
           auto value = load(at);
           for (long i = 0; i < layout.count; ++i) {

@@ -54,7 +54,7 @@ namespace metal {
   M(exp2, std::exp2(x))                                 \
   M(exp10, float(std::pow(10.0, x)))                    \
   M(fabs, std::fabs(x))                                 \
-  M(floor, std::floor(x))                               \
+  M(floor, __builtin_floorf(x))                         \
   M(fract, std::min(x - std::floor(x), 0x1.fffffep-1f)) \
   M(log, std::log(x))                                   \
   M(log2, std::log2(x))                                 \
