@@ -341,6 +341,51 @@ cases(
     ),
 )
 
+
+def fused_batch_norm_gradient(dtype):
+    def body(x, v, z):
+        with tf.GradientTape() as tape:
+            tape.watch([x, v])
+            y, mean, variance = tf.compat.v1.nn.fused_batch_norm(x, v, v)
+            loss = tf.reduce_sum(tf.nn.relu(y + z) ** 3)
+        return [loss, mean, variance, *tape.gradient(loss, [x, v])]
+
+    return function(body, IMAGE, (3,), IMAGE)(dtype)
+
+
+cases("batch_norm_training", fused_op_gradient=fused_batch_norm_gradient)
+cases("batch_norm_gradient", after_relu=fused_batch_norm_gradient)
+
+
+def layer_norm_by_hand(x, gamma, beta):
+    mean = tf.reduce_mean(x, -1, keepdims=True)
+    centered = x - mean
+    variance = tf.reduce_mean(tf.square(centered), -1, keepdims=True)
+    return centered * tf.math.rsqrt(variance + 1e-5) * gamma + beta
+
+
+def layer_norm_by_division(x):
+    mean, variance = tf.nn.moments(x, [-1], keepdims=True)
+    return (x - mean) / tf.sqrt(variance + 1e-5)
+
+
+def gradient_of(body):
+    def step(*arguments):
+        with tf.GradientTape() as tape:
+            tape.watch(arguments)
+            loss = tf.reduce_sum(body(*arguments) ** 3)
+        return [loss, *tape.gradient(loss, arguments)]
+
+    return step
+
+
+cases(
+    "layer_norm",
+    by_hand=function(layer_norm_by_hand, SEQUENCE, (8,), (8,)),
+    by_hand_gradient=function(gradient_of(layer_norm_by_hand), SEQUENCE, (8,), (8,)),
+    by_division=function(layer_norm_by_division, SEQUENCE),
+)
+
 # ---- attention, softmax, dropout ----------------------------------------------------------------
 
 

@@ -314,6 +314,20 @@ def test_convolution_leaves_training_batch_norm_alone():
     assert not record["fusions"]
 
 
+def test_not_around_a_path_through_another_node():
+    """The mean leaves the normalization and comes back in the sum."""
+
+    def body(x, v):
+        y, mean, _ = tf.compat.v1.nn.fused_batch_norm(x, v, v)
+        return tf.nn.relu(y + tf.broadcast_to(tf.tanh(mean), y.shape))
+
+    specs = [tf.TensorSpec(s) for s in ((2, 4, 4, 3), (3,))]
+    concrete = tf.function(body).get_concrete_function(*specs)
+    _, record = fusions.examine(concrete, spine.device_type())
+    assert not any(row["pattern"] == "batch_norm_training" for row in record["fusions"])
+    assert any("comes back" in row["rule"] for row in record["refusals"])
+
+
 def test_switches(monkeypatch):
     case = next(c for c in CASES if str(c) == "gelu-exact_gelu")
     for setting, fires in (
@@ -339,16 +353,28 @@ def loop(x, w, b):
     )[1]
 
 
+def norm(x, b):
+    mean, variance = tf.nn.moments(x, [-1], keepdims=True)
+    return tf.nn.batch_normalization(x, mean, variance, b, b, 1e-3) + mean * variance
+
+
 def branches(x, w, b):
-    def norm():
-        mean, variance = tf.nn.moments(x, [-1], keepdims=True)
-        y = tf.nn.batch_normalization(x, mean, variance, b, b, 1e-3)
-        return y + mean * variance
-
-    return tf.cond(tf.reduce_sum(x) > 0, norm, lambda: tf.nn.gelu(x @ w + b))
+    return tf.cond(tf.reduce_sum(x) > 0, lambda: norm(x, b), lambda: tf.nn.gelu(x @ w + b))
 
 
-@pytest.mark.parametrize("body", [loop, branches], ids=lambda f: f.__name__)
+def half_inside(x, w, b):
+    """What the root reads is dead in one branch, what others read of the pattern is not."""
+    mean, variance = tf.nn.moments(x, [-1], keepdims=True)
+    positive = tf.reduce_sum(x) > 0
+    y = tf.cond(
+        positive,
+        lambda: tf.nn.batch_normalization(x, mean, variance, b, b, 1e-3) @ w,
+        lambda: w[:4] + 1,
+    )
+    return y + mean
+
+
+@pytest.mark.parametrize("body", [loop, branches, half_inside], ids=lambda f: f.__name__)
 @pytest.mark.parametrize("sign", [1, -1])
 def test_control_flow(body, sign, monkeypatch):
     arguments = [sign * abs(fusion_cases.array(4, 8)), 0.3 * fusion_cases.array(8, 8, seed=1)]

@@ -4,6 +4,8 @@
 //                           -> BiasAddGrad, or Sum over all axes but the last
 //                         the products of the backward pass read the same gradient
 //   activation_gradient   product of the backward pass -> gradient of an activation
+//   batch_norm_gradient   gradient of an activation -> gradient of batch normalization, as one op;
+//                         the other branch of a residual block reads the former
 #include "grappler/remapper/remapper.h"
 #include "grappler/remapper/trees.h"
 
@@ -39,6 +41,9 @@ std::vector<Pattern> gradient_patterns() {
       {"activation_gradient", "the gradient of an activation after a product",
        op(kActivationGradients, backward)
            .described("activation_gradient([product or convolution])")},
+      {"batch_norm_gradient", "the gradient of batch normalization after that of the activation",
+       op("FusedBatchNormGrad|FusedBatchNormGradV2|FusedBatchNormGradV3",
+          op(kActivationGradients).shared().described("activation_gradient"))},
   };
 }
 

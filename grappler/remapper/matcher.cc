@@ -3,16 +3,13 @@
 #include <algorithm>
 #include <unordered_set>
 
+#include "grappler/analysis/topology.h"
 #include "grappler/cluster/member.h"
 #include "grappler/remapper/search.h"
 #include "plugin/error.h"
 
 namespace tfmetal {
 namespace {
-
-bool is_control_flow(const std::string& op) {
-  return op == "Switch" || op == "RefSwitch" || op == "_SwitchN" || op == "Merge" || op == "Enter";
-}
 
 std::optional<TF_DataType> element_type(const NodeDef& def) {
   const AttrValue* type = def.find_attr("T");
@@ -26,11 +23,6 @@ bool has_other_type(const NodeDef& def, const NodeDef& root) {
 }
 
 }  // namespace
-
-Matcher::Matcher(const GraphView& view, Context& context) : view_(view), context_(context) {
-  for (size_t i = 0; i < view.size() && !has_branches_; ++i)
-    has_branches_ = is_control_flow(view.node(i).op());
-}
 
 std::optional<Match> Matcher::find(const Pattern& pattern, GraphNode& root, Refusal* refusal) {
   std::optional<Match> found;
@@ -84,38 +76,39 @@ std::optional<Refusal> Matcher::check_shared(const Match& match) {
     const bool is_read = std::any_of(uses.begin(), uses.end(),
                                      [&](const Use& use) { return !match.contains(use.node); });
     if (!is_read && !context_.preserved(*member.node)) continue;
-    if (has_branches_) return Refusal{"G4: others read it, and the graph branches", member.node};
+    if (!lives_with_root(match, *member.node))
+      return Refusal{"G4: others read it, also when the root is dead", member.node};
     if (comes_back(match)) return Refusal{"G4: a path leaves here and comes back", member.node};
   }
   return std::nullopt;
 }
 
+bool Matcher::lives_with_root(const Match& match, const GraphNode& node) {
+  if (!flow_) flow_.emplace(view_, topological_order(view_));
+  return flow_->frame(node) == flow_->frame(*match.root) &&
+         flow_->liveness(node) == flow_->liveness(*match.root);
+}
+
 // Whether a path from a member through other nodes ends at a member. The root is the last of them.
 bool Matcher::comes_back(const Match& match) {
-  number_nodes();
-  // A node that came later has no number: it is looked at.
-  const auto position = [&](const GraphNode* node) {
-    const auto found = position_.find(node);
-    return found == position_.end() ? 0 : found->second;
-  };
+  if (positions_.empty()) number_nodes();
   const size_t end = position(match.root);
   std::unordered_set<const GraphNode*> seen;
   std::vector<const GraphNode*> open;
+  bool found = false;
   const auto visit = [&](const GraphNode* node) {
     if (position(node) < end && seen.insert(node).second) open.push_back(node);
   };
   for (const Match::Member& member : match.members)
     for (const Use& use : member.node->data_uses())
       if (!match.contains(use.node)) visit(use.node);
-  bool found = false;
   while (!open.empty() && !found) {
     const GraphNode* node = open.back();
     open.pop_back();
-    for (const Use& use : node->data_uses()) {
-      found |= match.contains(use.node);
-      visit(use.node);
-    }
-    for (const GraphNode* reader : node->control_uses()) {
+    if (is_next_iteration(*node)) continue;
+    std::vector<GraphNode*> readers = node->control_uses();
+    for (const Use& use : node->data_uses()) readers.push_back(use.node);
+    for (const GraphNode* reader : readers) {
       found |= match.contains(reader);
       visit(reader);
     }
@@ -123,46 +116,30 @@ bool Matcher::comes_back(const Match& match) {
   return found;
 }
 
+// A node that came later has no position: it is looked at.
+size_t Matcher::position(const GraphNode* node) const {
+  return node->index() < positions_.size() ? positions_[node->index()] : 0;
+}
+
 void Matcher::number_nodes() {
-  if (numbered_) return;
-  numbered_ = true;
-  position_.clear();
-  const std::vector<GraphNode*> order = reverse_topological();
-  for (size_t i = 0; i < order.size(); ++i) position_[order[i]] = order.size() - i;
+  positions_.assign(view_.size(), 0);
+  size_t next = 0;
+  for (const GraphNode* node : topological_order(view_)) positions_[node->index()] = ++next;
 }
 
 void Matcher::replaced(const Match& match, const GraphNode& node) {
-  // Readers of shared members now come after the root's place.
-  for (const Match::Member& member : match.members) numbered_ &= member.fate != Fate::kShared;
-  if (numbered_) position_[&node] = position_[match.root];
+  // Readers of shared members come after the root's place now.
+  const bool stale =
+      std::any_of(match.members.begin(), match.members.end(),
+                  [](const Match::Member& member) { return member.fate == Fate::kShared; });
+  if (stale) positions_.clear();
+  if (positions_.empty()) return;
+  positions_.resize(view_.size(), 0);
+  positions_[node.index()] = position(match.root);
 }
 
 std::vector<GraphNode*> Matcher::reverse_topological() const {
-  std::vector<GraphNode*> order;
-  std::unordered_set<const GraphNode*> seen;
-  struct Step {
-    GraphNode* node;
-    std::vector<GraphNode*> sources;
-  };
-  std::vector<Step> path;
-  const auto enter = [&](GraphNode* node) {
-    if (node->removed() || !seen.insert(node).second) return;
-    path.push_back({node, node->controls()});
-    for (const Output& input : node->inputs()) path.back().sources.push_back(input.node);
-  };
-  for (size_t i = 0; i < view_.size(); ++i) {
-    enter(&view_.node(i));
-    while (!path.empty()) {
-      if (path.back().sources.empty()) {
-        order.push_back(path.back().node);
-        path.pop_back();
-        continue;
-      }
-      GraphNode* source = path.back().sources.back();
-      path.back().sources.pop_back();
-      enter(source);
-    }
-  }
+  std::vector<GraphNode*> order = topological_order(view_);
   std::reverse(order.begin(), order.end());
   return order;
 }

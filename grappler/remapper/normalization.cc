@@ -3,6 +3,7 @@
 //   layer_norm        mean = Mean(x, axes), variance = Mean(SquaredDifference(x, mean), axes)
 //                     scale = gamma? * Rsqrt(variance + constant)
 //                     x * scale - mean * scale + beta?
+//                     or, by hand, (x - mean) * scale + beta?, (x - mean) / Sqrt(...)
 //                     over the last axes: LayerNormalization; over others, of a reshaped x:
 //                     GroupNormalization, instance normalization
 //   rms_norm          x * Rsqrt(Mean(x^2) + constant) * gamma?
@@ -35,6 +36,20 @@ Tree layer_norm() {
   return normalized(mean, variance);
 }
 
+// (x - mean) * Rsqrt(variance + constant), with a variance of any of three forms.
+Tree layer_norm_by_hand() {
+  const Tree mean = mean_over_axes(any("x")).as("mean");
+  const Tree again = any("centered");
+  const Tree variance = mean_over_axes(either({op("SquaredDifference", {any("x"), any("mean")}),
+                                               op("Square", again), product({again, again})}));
+  const Tree centered = op("Sub", {any("x"), mean}).as("centered");
+  const Tree offset = sum({constant(), variance});
+  const Tree gamma = optional(any("gamma"));
+  const Tree divided = op("RealDiv", {centered, op("Sqrt", offset)});
+  return sum({either({product({op("Rsqrt", offset), centered, gamma}), product({divided, gamma})}),
+              optional(any("beta"))});
+}
+
 // Of a batch: Keras 3 squeezes the moments, which the moving averages read.
 Tree batch_moments_norm() {
   const Tree mean = op("Squeeze", mean_over_axes(any("x")).as("wide mean")).as("mean");
@@ -59,7 +74,8 @@ Tree with_sum_and_activation(const Tree& norm) {
 std::vector<Pattern> normalization_patterns() {
   const Tree training = op(kBatchNorms, any("x")).with("is_training", true);
   return {
-      {"layer_norm", "`LayerNormalization`, `GroupNormalization`", all_shared(layer_norm())},
+      {"layer_norm", "`LayerNormalization`, `GroupNormalization`",
+       all_shared(either({layer_norm(), layer_norm_by_hand()}))},
       {"rms_norm", "`RMSNormalization`", all_shared(rms_norm())},
       {"batch_norm", "`BatchNormalization` in inference, sum, activation",
        with_sum_and_activation(batch_norm(any("x")))},

@@ -60,6 +60,16 @@ std::string unlabelled_text(const Tree& tree) {
   return "";
 }
 
+// Of a sum or product, of which one operand may be all there is.
+std::vector<std::string> operator_roots(const Tree& tree, std::set<std::string> ops) {
+  const auto required = [](const Tree& operand) { return !operand.is_optional; };
+  if (std::count_if(tree.inputs.begin(), tree.inputs.end(), required) == 1) {
+    const auto only = std::find_if(tree.inputs.begin(), tree.inputs.end(), required);
+    for (std::string& name : root_ops(*only)) ops.insert(std::move(name));
+  }
+  return {ops.begin(), ops.end()};
+}
+
 }  // namespace
 
 Tree Tree::as(std::string name) const {
@@ -149,9 +159,9 @@ std::vector<std::string> root_ops(const Tree& tree) {
     case Tree::Kind::kOp:
       return tree.ops;
     case Tree::Kind::kSum:
-      return {"AddV2", "Add", "AddN"};
+      return operator_roots(tree, {"AddV2", "Add", "AddN"});
     case Tree::Kind::kProduct:
-      return {"Mul"};
+      return operator_roots(tree, {"Mul"});
     case Tree::Kind::kEither: {
       std::set<std::string> out;
       for (const Tree& input : tree.inputs)

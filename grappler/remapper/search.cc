@@ -143,13 +143,14 @@ bool Search::match_operands(const Tree& tree, std::vector<Output> operands, cons
   if (operands.size() == terms.size()) return assign(terms, 0, operands, next);
   for (size_t i = 0; i < operands.size(); ++i) {
     GraphNode* node = operands[i].node;
-    // What others read would not be legal to take apart.
-    if (!is_operator(tree, node->op()) || node->num_data_uses() != 1) continue;
+    // What others read, and may not, would not be legal to take apart.
+    const bool read_once = node->num_data_uses() == 1 || tree.fate == Fate::kShared;
+    if (!is_operator(tree, node->op()) || operands[i].port != 0 || !read_once) continue;
     std::vector<Output> taken_apart = operands;
     taken_apart.erase(taken_apart.begin() + ptrdiff_t(i));
     for (const Output& input : node->inputs()) taken_apart.push_back(input);
     auto descend = [&] { return match_operands(tree, taken_apart, terms, next); };
-    if (with_member(node, Fate::kInside, descend)) return true;
+    if (with_member(node, tree.fate, descend)) return true;
   }
   return false;
 }
