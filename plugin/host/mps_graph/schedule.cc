@@ -207,13 +207,15 @@ class Scheduler {
     return found;
   }
 
-  // It reads what the group reads or writes, or is too small to fill the cache.
+  // It reads what the group writes or most of what it reads, or is too small to fill the cache.
   bool is_related(const Node* node) const {
     const long bytes = long(node->outputs[0]->type.bytes());
     if (bytes < (1 << 14)) return true;
     const auto& inputs = info_.at(node).inputs;
     return std::any_of(inputs.begin(), inputs.end(), [&](const Tensor* input) {
-      return known_.count(storage_.root(input)) && long(input->type.bytes()) * 4 >= bytes;
+      const Tensor* root = storage_.root(input);
+      return members_.count(root->node) ||
+             (known_.count(root) && long(input->type.bytes()) * 4 >= bytes);
     });
   }
 

@@ -221,10 +221,14 @@ id tile(Graph* self, id x, id multiplier, id) {
     read.insert(read.end(), {0, in_strides[i]});
     write.insert(write.end(), {out_strides[i] * from[i], out_strides[i]});
   }
-  return self->add("tile", {tensor}, {tensor->type.dtype, std::move(result)},
-                   [=](Views in, Views out) {
-                     strided_copy(out[0].type->dtype, loops, in[0].data, read, out[0].data, write);
-                   });
+  bool repeats_elements = true;
+  for (size_t i = 0; i < from.size(); ++i) repeats_elements &= times[i] == 1 || from[i] == 1;
+  Tensor* tiled = self->add(
+      "tile", {tensor}, {tensor->type.dtype, std::move(result)}, [=](Views in, Views out) {
+        strided_copy(out[0].type->dtype, loops, in[0].data, read, out[0].data, write);
+      });
+  tiled->node->is_broadcast = repeats_elements;
+  return tiled;
 }
 HOST_METHOD(MPSGraph, "tileTensor:withMultiplier:name:", tile);
 
