@@ -10,10 +10,8 @@ namespace tfmetal {
 
 const std::vector<Pass>& passes() {
   static const std::vector<Pass> table = {
-      {"variables", simplify_variables},
-      {"host_predicates", compute_predicates_on_host},
-      {"shape_stacks", box_stacked_shapes},
-      {"remapper", remap, pattern_names},
+      {"variables", simplify_variables},    {"host_predicates", compute_predicates_on_host},
+      {"shape_stacks", box_stacked_shapes}, {"remapper", remap, pattern_names},
       {"cluster", form_clusters},
   };
   return table;

@@ -36,7 +36,7 @@ class Former {
         sets[{levels_[i], candidates_.problem.groups[i]}].push_back(candidates_.nodes[i]);
     int count = 0;
     for (auto& [place, members] : sets) {
-      drop_last_aliases(members);
+      drop_needless(members);
       for (size_t first = 0; first < members.size(); first += kMaxClusterMembers) {
         const size_t end = std::min(members.size(), first + kMaxClusterMembers);
         count += form_one({members.begin() + ptrdiff_t(first), members.begin() + ptrdiff_t(end)});
@@ -59,22 +59,25 @@ class Former {
     return is_here(Role::kLight, node, member);
   }
 
-  // What only renames or reshapes a result costs nothing outside, and inside a copy.
-  void drop_last_aliases(Nodes& members) const {
-    NodeSet inside(members.begin(), members.end());
+  // Leaves out what nobody reads, and what only renames or reshapes a result: that costs nothing
+  // outside, and inside a copy.
+  void drop_needless(Nodes& members) const {
+    NodeSet inside(members.begin(), members.end()), dead;
     Nodes kept;
     for (auto it = members.rbegin(); it != members.rend(); ++it) {
       GraphNode& node = **it;
-      const auto is_inside = [&](const GraphNode& reader) {
-        return inside.contains(&reader) || is_light(reader, node);
-      };
-      const bool is_read =
-          std::ranges::any_of(node.data_uses(), [&](Use use) { return is_inside(*use.node); }) ||
-          std::ranges::any_of(node.control_uses(), [&](GraphNode* n) { return is_inside(*n); });
-      if (is_read || is_work(node))
+      Nodes readers = node.control_uses();
+      for (const Use& use : node.data_uses()) readers.push_back(use.node);
+      const bool is_dead = !context_.preserved(node) &&
+                           std::ranges::all_of(readers, [&](auto* n) { return dead.contains(n); });
+      const bool is_read = std::ranges::any_of(
+          readers, [&](auto* n) { return inside.contains(n) || is_light(*n, node); });
+      if (!is_dead && (is_read || is_work(node))) {
         kept.push_back(&node);
-      else
-        inside.erase(&node);
+        continue;
+      }
+      inside.erase(&node);
+      if (is_dead) dead.insert(&node);
     }
     members.assign(kept.rbegin(), kept.rend());
   }

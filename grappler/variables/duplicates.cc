@@ -9,11 +9,17 @@
 namespace tfmetal {
 namespace {
 
+bool is_commutative(const GraphNode& node) {
+  return node.op() == "Add" || node.op() == "AddV2" || node.op() == "Mul";
+}
+
 // Equal for nodes with equal results.
 std::string signature(const GraphNode& node) {
   std::string out = concat(node.op(), "\n", node.device(), "\n");
-  for (const Output& input : node.inputs())
-    out += concat(input.node->index(), ":", input.port, " ");
+  std::vector<std::pair<size_t, int>> inputs;
+  for (const Output& input : node.inputs()) inputs.emplace_back(input.node->index(), input.port);
+  if (is_commutative(node)) std::ranges::sort(inputs);
+  for (const auto& [source, port] : inputs) out += concat(source, ":", port, " ");
   std::vector<size_t> controls;
   for (const GraphNode* source : node.controls()) controls.push_back(source->index());
   std::ranges::sort(controls);
