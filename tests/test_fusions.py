@@ -355,7 +355,7 @@ def loop(x, w, b):
 
 def norm(x, b):
     mean, variance = tf.nn.moments(x, [-1], keepdims=True)
-    return tf.nn.batch_normalization(x, mean, variance, b, b, 1e-3) + mean * variance
+    return tf.nn.batch_normalization(x, mean, variance, b, b, 1e-3) * (mean + variance)
 
 
 def branches(x, w, b):
@@ -374,7 +374,16 @@ def half_inside(x, w, b):
     return y + mean
 
 
-@pytest.mark.parametrize("body", [loop, branches, half_inside], ids=lambda f: f.__name__)
+def norms_in_a_loop(x, w, b):
+    return tf.while_loop(
+        lambda i, _: i < 3, lambda i, v: (i + 1, norm(v @ w, b)), (0, x), maximum_iterations=5
+    )[1]
+
+
+BODIES = [loop, branches, half_inside, norms_in_a_loop]
+
+
+@pytest.mark.parametrize("body", BODIES, ids=lambda f: f.__name__)
 @pytest.mark.parametrize("sign", [1, -1])
 def test_control_flow(body, sign, monkeypatch):
     arguments = [sign * abs(fusion_cases.array(4, 8)), 0.3 * fusion_cases.array(8, 8, seed=1)]
@@ -387,6 +396,14 @@ def test_control_flow(body, sign, monkeypatch):
     assert_same(*results)
     with tf.device("/CPU:0"):
         assert_close(results[0], [body(*arguments).numpy()], 1e-4)
+
+
+def test_values_of_a_loop_may_be_shared():
+    arguments = [fusion_cases.array(4, 8), fusion_cases.array(8, 8), fusion_cases.array(8)]
+    metal.reset_stats()
+    with tf.device(device()):
+        tf.function(lambda *a: norms_in_a_loop(*a))(*arguments)
+    assert metal.stats()["fusions"].get("layer_norm") == 1
 
 
 # ---- the command ---------------------------------------------------------------------------------

@@ -8,6 +8,9 @@
 //   G5  all have the root's element type, and a kernel that a cluster can run
 //   G6  the pattern's own conditions, which do not guess at shapes that TensorFlow does not know
 //
+// That the result has the root's type and shape needs no rule: what is made of a match computes its
+// members, or says in its file why it is the same.
+//
 // Members hang together by data edges and are no control flow ops, so they are of one loop; and
 // whether one is dead that only the dead root would read makes no difference.
 #pragma once

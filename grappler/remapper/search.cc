@@ -27,12 +27,16 @@ double tolerance(TF_DataType dtype) {
   return dtype == TF_BFLOAT16 ? 4e-3 : dtype == TF_HALF ? 5e-4 : 1e-6;
 }
 
+bool is_float(TF_DataType dtype) {
+  return dtype == TF_FLOAT || dtype == TF_HALF || dtype == TF_BFLOAT16 || dtype == TF_DOUBLE;
+}
+
 bool is_constant(const Tree& tree, const GraphNode& node) {
   if (node.op() != "Const") return false;
   const TensorProto tensor = node.def().attr_tensor("value");
   if (tensor.shape().elements() != 1) return false;
   if (!tree.value) return true;
-  if (tensor.dtype() == TF_STRING || tensor.dtype() == TF_COMPLEX64) return false;
+  if (!is_float(tensor.dtype())) return false;
   const double value = tensor.doubles().at(0);
   return std::abs(value - *tree.value) <= tolerance(tensor.dtype()) * std::abs(*tree.value);
 }
