@@ -3,6 +3,7 @@
 #include <metal_stdlib>
 
 #include "kernels/msl/elements.h"
+#include "kernels/msl/lane.h"
 #include "kernels/msl/movement_arguments.h"
 using namespace metal;
 
@@ -77,6 +78,20 @@ kernel void map_load(device const T* in [[buffer(0)]], device const T* outside [
     const bool inside = run.inside && at >= 0;
     out[run.first + j] = inside ? in[run.offset + at * m.strides[axis]] : outside[0];
   }
+}
+
+// The same where the factors are the axes, three at most. Grid: element, row, block.
+template <typename T>
+kernel void map_load_rows(device const T* in [[buffer(0)]], device const T* outside [[buffer(1)]],
+                          device T* out [[buffer(2)]], constant MapRowsArguments& m [[buffer(3)]],
+                          uint3 p [[thread_position_in_grid]]) {
+  const long at = lane(p.x), element = at + m.starts[2];
+  const int row = int(p.y) + m.starts[1], block = int(p.z) + m.starts[0];
+  const bool has_row = row >= 0 && row < m.sizes[1] && block >= 0 && block < m.sizes[0];
+  const bool inside = has_row && element >= 0 && element < m.sizes[2];
+  const long from = (long(block) * m.sizes[1] + row) * m.sizes[2];
+  const T value = outside[0];
+  out[(long(p.z) * m.rows + p.y) * m.length + at] = inside ? in[from + element] : value;
 }
 
 // out[map(i)] = in[i] where that is inside.
@@ -193,3 +208,11 @@ template [[host_name("map_store_ulong")]] kernel void map_store<ulong>(device co
 template [[host_name("reverse_sequence_ulong")]] kernel void reverse_sequence<ulong>(
     device const ulong*, device const int*, device ulong*, constant ReverseSequenceArguments&,
     uint);
+template [[host_name("map_load_rows_uchar")]] kernel void map_load_rows<uchar>(
+    device const uchar*, device const uchar*, device uchar*, constant MapRowsArguments&, uint3);
+template [[host_name("map_load_rows_ushort")]] kernel void map_load_rows<ushort>(
+    device const ushort*, device const ushort*, device ushort*, constant MapRowsArguments&, uint3);
+template [[host_name("map_load_rows_uint")]] kernel void map_load_rows<uint>(
+    device const uint*, device const uint*, device uint*, constant MapRowsArguments&, uint3);
+template [[host_name("map_load_rows_ulong")]] kernel void map_load_rows<ulong>(
+    device const ulong*, device const ulong*, device ulong*, constant MapRowsArguments&, uint3);

@@ -27,6 +27,13 @@ struct MapArguments {
   long strides[MAX_SHADER_RANK];  // of the tensor, in elements
 };
 
+// A map with one value outside whose factors are the axes of the tensor: blocks of rows.
+struct MapRowsArguments {
+  int starts[3];          // of the dense grid on the axes: block, row, element
+  int sizes[3];           // of the tensor
+  unsigned rows, length;  // of the dense grid
+};
+
 // MirrorPadGrad: the gradient's extents, and what was added in front of each axis.
 struct MirrorGradArguments {
   unsigned type;  // an ElementType

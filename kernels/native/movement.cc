@@ -83,6 +83,32 @@ int64_t threads(const MapArguments& m) {
   return rows * ((m.extents[m.rank - 1] + m.chunk - 1) / m.chunk);
 }
 
+// Whether the factors are the axes themselves, few enough for a grid.
+bool is_rows(const MapArguments& m) {
+  if (m.edge != kEdgeValue || m.rank != m.mapped || m.rank > 3) return false;
+  for (unsigned f = 0; f < m.rank; ++f) {
+    if (m.axes[f] != f || m.steps[f] != 1 || m.extents[f] > INT32_MAX) return false;
+  }
+  return true;
+}
+
+void load_rows(NativeCall& call, const MapArguments& m, const ShaderArgument& in,
+               const ShaderArgument& outside) {
+  MapRowsArguments rows = {{0, 0, 0}, {1, 1, 1}, 1, 1};
+  unsigned extents[3] = {1, 1, 1};
+  for (unsigned f = 0; f < m.rank; ++f) {
+    const unsigned axis = 3 - m.rank + f;
+    rows.starts[axis] = m.starts[f];
+    rows.sizes[axis] = m.sizes[f];
+    extents[axis] = m.extents[f];
+  }
+  rows.rows = extents[1];
+  rows.length = extents[2];
+  call.dispatch(strided_shader("map_load_rows", call.node.out().dtype),
+                {extents[2], extents[1], extents[0]},
+                {in, outside, call.out(), NativeCall::value(rows)});
+}
+
 }  // namespace
 
 ElementMap axis_map(const Shape& dense, const Shape& sizes, const Shape& starts, MapEdge edge) {
@@ -97,8 +123,10 @@ void map_load(NativeCall& call, const ElementMap& map, size_t input, const Shade
   const uint64_t zero = 0;
   // An input without elements has no memory; nothing of it is read.
   const ShaderArgument in = call.inputs[input].block ? call.in(input) : call.out();
+  const ShaderArgument outside = value ? *value : NativeCall::value(zero);
+  if (is_rows(m)) return load_rows(call, m, in, outside);
   call.dispatch(strided_shader("map_load", call.node.out().dtype), threads(m),
-                {in, value ? *value : NativeCall::value(zero), call.out(), NativeCall::value(m)});
+                {in, outside, call.out(), NativeCall::value(m)});
 }
 
 void map_store(NativeCall& call, const ElementMap& map, size_t input) {

@@ -135,14 +135,15 @@ template <class R, class T>
 T reduce_run(const T* x, long n) {
   T total = R::template neutral<T>();
   const auto run = [](const T* __restrict from, long count, T* __restrict result) {
-    T lanes[kLanes];
+    constexpr long kCount = std::max(kLanes, kLanes * 4 / long(sizeof(T)));  // as many bytes
+    T lanes[kCount];
     for (T& lane : lanes) lane = R::template neutral<T>();
     long i = 0;
-    for (; i + kLanes <= count; i += kLanes) {
-      for (long l = 0; l < kLanes; ++l) lanes[l] = R::step(lanes[l], from[i + l]);
+    for (; i + kCount <= count; i += kCount) {
+      for (long l = 0; l < kCount; ++l) lanes[l] = R::step(lanes[l], from[i + l]);
     }
-    for (; i < count; ++i) lanes[i % kLanes] = R::step(lanes[i % kLanes], from[i]);
-    for (long half = kLanes / 2; half; half /= 2) {
+    for (; i < count; ++i) lanes[i % kCount] = R::step(lanes[i % kCount], from[i]);
+    for (long half = kCount / 2; half; half /= 2) {
       for (long l = 0; l < half; ++l) lanes[l] = R::step(lanes[l], lanes[l + half]);
     }
     *result = R::step(*result, lanes[0]);
