@@ -112,6 +112,23 @@ def test_shapes_of_members_stay_inside():
         assert np.array_equal(shape, expected_shape)
 
 
+def test_int32_between_members():
+    """TensorFlow would compare on the host, and wait for the device to do so."""
+
+    def function(x):
+        signs = tf.bitwise.bitwise_and(tf.bitcast(tf.exp(x) * x, tf.int32), tf.int32.min)
+        return tf.where(tf.logical_and(signs < 0, x > -0.5), x * x, tf.exp(x))
+
+    (found,) = check(function, X)
+    assert "Less" in found
+
+    def counted(x):  # what the host asks for stays there
+        large = tf.argmax(tf.exp(x) * x + 1.0, 1, output_type=tf.int32) > 1
+        return large, tf.cast(large, tf.float32) * tf.exp(x[:, 0]) + 1.0
+
+    check(counted, X)
+
+
 def test_branches_and_loops():
     """Each branch and each body has clusters of its own; nothing dead is joined to what lives."""
 

@@ -50,7 +50,7 @@ class Finder {
   void add(const GraphNode& node, int number) {
     Role role = Role::kOutside;
     int group = kNoGroup;
-    if (is_member(node, context_)) {
+    if (is_member(node, context_) || is_inner(node)) {
       role = Role::kMember;
       group = group_of(node);
     } else if ((node.op() == "Const" && is_inlined(node)) || is_shape_arithmetic(node.def())) {
@@ -81,6 +81,31 @@ class Finder {
     if (node.op() == kClusterOp)
       return std::vector<bool>(node.def().attr_types("Thost").size(), true);
     return host_inputs(node.def());
+  }
+
+  // Takes only values that members and constants give, and gives only to members.
+  bool is_inner(const GraphNode& node) {
+    if (!context_.on_device(node) || context_.preserved(node) || !can_be_inner(node.def()) ||
+        is_shape_arithmetic(node.def()) || op_def(node.op()).stateful)
+      return false;
+    const int group = group_of(node);
+    const auto gives = [&](const Output& source) {
+      return is_inlined(*source.node) || group_at(source) == group;
+    };
+    const auto takes = [&](const Use& use) {
+      return is_member(*use.node, context_) && use.node->op() != kClusterOp &&
+             !host_inputs(use.node->def())[size_t(use.index)];
+    };
+    return node.num_data_uses() && std::ranges::all_of(node.data_uses(), takes) &&
+           std::ranges::all_of(node.inputs(), gives) &&
+           std::ranges::any_of(node.inputs(),
+                               [&](const Output& source) { return group_at(source) == group; });
+  }
+
+  // Of a member; else kNoGroup.
+  int group_at(Output source) const {
+    const int number = number_[source.node->index()];
+    return role_of(number) == Role::kMember ? problem_.groups[size_t(number)] : kNoGroup;
   }
 
   int group_of(const GraphNode& node) {
@@ -129,7 +154,7 @@ Candidates find_candidates(const GraphView& view, const Context& context) {
 
 bool is_work(const GraphNode& node) {
   if (node.op() == kClusterOp) return true;
-  const OpRow* row = find_member_row(node.def());
+  const OpRow* row = find_row(node.def());
   return row && !row->cluster_only && row->cluster == ClusterPolicy::kAlways;
 }
 

@@ -6,7 +6,8 @@
 //
 // Arithmetic on shapes takes part although TensorFlow runs it on the host: a cluster evaluates it
 // while it prepares (kernels/cluster/shape_arithmetic.h). So a Reshape to a shape made of another
-// member's shape need not wait for the device.
+// member's shape need not wait for the device. And int32 that TensorFlow keeps on the host takes
+// part where it comes from members and goes to members.
 #pragma once
 
 #include <vector>

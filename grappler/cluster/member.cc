@@ -15,6 +15,17 @@ bool can_be_member(const NodeDef& node) try {
   return false;
 }
 
+bool can_be_inner(const NodeDef& node) try {
+  const OpRow* row = find_row(node);
+  return row && !row->run && !row->cluster_only && row->cluster != ClusterPolicy::kNever &&
+         !find_member_row(node) &&
+         std::ranges::any_of(registered_rows(), [&](const RegisteredRow& registered) {
+           return registered.row == row;
+         });
+} catch (const Error&) {  // an attribute is missing
+  return false;
+}
+
 bool is_free(const NodeDef& node) {
   const OpRow* row = find_row(node);
   return row && row->cluster_only;

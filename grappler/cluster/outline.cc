@@ -5,6 +5,7 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "grappler/cluster/member.h"
 #include "kernels/cluster/shape_arithmetic.h"
 #include "kernels/op_def.h"
 #include "kernels/op_table.h"
@@ -329,7 +330,7 @@ bool is_inlined(const GraphNode& node) {
 std::vector<bool> host_inputs(const NodeDef& node) {
   if (is_shape_arithmetic(node))
     return std::vector<bool>(input_names(node).size(), !asks_for_shape(node));
-  const OpRow* row = find_member_row(node);
+  const OpRow* row = can_be_inner(node) ? find_row(node) : find_member_row(node);
   if (!row) throw_not_found("No cluster can run ", node.op, " node '", node.name, "'");
   std::vector<bool> out;
   for (const std::string& name : input_names(node))
