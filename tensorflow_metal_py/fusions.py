@@ -17,6 +17,8 @@ from typing import Any
 
 from tensorflow_metal_py import _runtime, doctor
 
+FED = "/fed"  # suffix of the placeholders behind those with a known shape
+
 
 def placed(function: Any, device: str) -> Any:
     """The GraphDef of a ConcreteFunction with all nodes, also those of its library, on `device`.
@@ -53,10 +55,10 @@ def fix_shape(graph: Any, node: Any) -> None:
     """What is fed may have any shape, for all that TensorFlow's optimizer knows: checks it."""
     fed = graph.node.add()
     fed.CopyFrom(node)
-    fed.name = f"{node.name}/fed"
+    fed.name = node.name + FED
     shape, dtype = fed.attr["shape"].shape, fed.attr["dtype"].type
     node.Clear()
-    node.name, node.op, node.device = fed.name.removesuffix("/fed"), "EnsureShape", fed.device
+    node.name, node.op, node.device = fed.name.removesuffix(FED), "EnsureShape", fed.device
     node.input.append(fed.name)
     node.attr["T"].type = dtype
     node.attr["shape"].shape.CopyFrom(shape)
@@ -113,11 +115,25 @@ def examine(function: Any, device_type: str) -> tuple[Any, dict[str, list[dict[s
     return result, {kind: unique(rows) for kind, rows in record.items()}
 
 
+def clusters_of(graph: Any) -> list[tuple[str, int]]:
+    """Pattern and number of members of each fused op in a GraphDef."""
+    from tensorflow.core.framework import graph_pb2
+
+    found = []
+    for node in graph.node:
+        if node.op == "_MetalCluster":
+            inside = graph_pb2.GraphDef.FromString(node.attr["graph"].s).node
+            members = [n for n in inside if n.op not in ("_Arg", "_Retval", "Const")]
+            found.append((node.attr["pattern"].s.decode(), len(members)))
+    return found
+
+
 def report(title: str, function: Any, device_type: str) -> None:
     """Prints what fuses in one function."""
     before = len(function.graph.as_graph_def().node)
     result, record = examine(function, device_type)
-    print(f"\n{title}: {before} nodes become {len(result.node)}")
+    after = sum(not node.name.endswith(FED) for node in result.node)
+    print(f"\n{title}: {before} nodes become {after}")
     by_pattern = collections.defaultdict(list)
     for row in record["fusions"]:
         by_pattern[row["pattern"]].append(row)
@@ -125,11 +141,16 @@ def report(title: str, function: Any, device_type: str) -> None:
         print(f"  {len(rows):4} x {pattern}")
         for row in rows:
             print(f"         {row['root']}: {len(row['nodes'])} nodes")
-    if not by_pattern:
+    clusters = [size for pattern, size in clusters_of(result) if pattern not in by_pattern]
+    if clusters:
+        print(f"  {len(clusters):4} x cluster, of {', '.join(map(str, clusters))} nodes")
+    if not by_pattern and not clusters:
         print("  nothing fuses")
-    if record["refusals"]:
+    fused = {row["root"] for row in record["fusions"]}
+    missed = [row for row in record["refusals"] if row["root"] not in fused]
+    if missed:
         print("  near misses:")
-    for row in record["refusals"]:
+    for row in missed:
         print(f"         {row['pattern']} at {row['root']}: {row['rule']} ({row['node']})")
 
 

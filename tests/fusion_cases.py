@@ -453,6 +453,37 @@ cases(
     ),
 )
 
+
+def sparse_cross_entropy(dtype):
+    def body(labels, logits):
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            loss = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)(labels, logits)
+        return [loss, tape.gradient(loss, logits)]
+
+    return body, [tf.constant([0, 2, 1, 3]), array(4, 5, dtype=dtype)]
+
+
+cases(
+    "cross_entropy",
+    sparse=sparse_cross_entropy,
+    averaged=function(
+        lambda x, y: tf.reduce_mean(
+            tf.nn.softmax_cross_entropy_with_logits(tf.nn.softmax(x), tf.identity(y))
+        ),
+        (4, 5),
+        (4, 5),
+    ),
+    weighted=function(
+        lambda x, y, w: tf.reduce_sum(
+            w * tf.nn.softmax_cross_entropy_with_logits(tf.nn.softmax(x), y)
+        ),
+        (4, 5),
+        (4, 5),
+        (4,),
+    ),
+)
+
 # ---- gradients, casts ---------------------------------------------------------------------------
 
 cases(

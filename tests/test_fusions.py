@@ -437,6 +437,12 @@ def test_command_on_a_keras_file(model, capsys):
     assert "near misses" in training and "G1: " in training  # the gradient reads what was padded
 
 
+def test_command_with_all_passes(model, capsys, monkeypatch):
+    monkeypatch.setenv(PASSES, "all")
+    assert fusions.main([str(model / "model.keras")]) == 0
+    assert "x cluster, of " in capsys.readouterr().out
+
+
 def test_command_in_another_precision(model, capsys):
     assert fusions.main([str(model / "model.keras"), "--dtype", "mixed_bfloat16"]) == 0
     assert "1 x convolution" in capsys.readouterr().out

@@ -24,6 +24,7 @@ int remap(GraphView& view, Context& context);
   X(dilation_patterns)              \
   X(dropout_patterns)               \
   X(gradient_patterns)              \
+  X(loss_patterns)                  \
   X(matmul_patterns)                \
   X(normalization_patterns)
 
