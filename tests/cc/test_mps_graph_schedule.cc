@@ -13,7 +13,7 @@ struct Operation {
   int kind;
   size_t a, b;
 };
-constexpr int kKinds = 14;
+constexpr int kKinds = 15;
 
 ns::Array list_of(const Shape& values) { return ns::Array::numbers(values); }
 
@@ -25,8 +25,9 @@ bool fits(const Operation& o, const Shape& a, const Shape& b) {
     broadcasts = x == b[i] || b[i] == 1 || x == 1;
   }
   if (o.kind < 5) return broadcasts;
-  if (o.kind == 9) return a.size() == 1;                   // broadcast to the shape of values
-  if (o.kind == 11 || o.kind == 13) return a.size() == 3;  // reshapes
+  if (o.kind == 9) return a.size() == 1;                    // broadcast to the shape of values
+  if (o.kind == 11 || o.kind == 13) return a.size() == 3;   // reshapes
+  if (o.kind == 14) return a.size() == 3 && a.back() == 1;  // tiles
   return a.size() >= 2;
 }
 
@@ -57,6 +58,8 @@ Tensor apply(const Operation& o, const mpsg::Graph& g, Tensor a, Tensor b, const
       return g.mean(a, list_of({0}));
     case 11:
       return g.reshape(g.tanh(a), list_of({shape[0] * shape[1], shape[2]}));
+    case 14:
+      return g.tile(a, list_of({1, 1, 32}));
     case 12:
       return g.identity(g.variance(a, list_of({rank - 1})));
     default:

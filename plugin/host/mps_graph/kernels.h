@@ -82,7 +82,7 @@ void unary_kernel(const void* const* in, void* out, long n) {
   const T* x = static_cast<const T*>(in[0]);
   R* y = static_cast<R*>(out);
   if constexpr (O::kBits) {
-    bits(x, y, n);
+    isa::run(bits, x, y, n);
   } else if constexpr (std::is_same_v<T, float>) {
     isa::run(loop, x, y, n);
   } else {
