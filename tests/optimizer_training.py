@@ -55,6 +55,9 @@ KERAS_3 = {
         k.optimizers.Adam(0.01), initial_scale=1024.0, dynamic_growth_steps=4
     ),
     "accumulation": lambda k: k.optimizers.Adam(0.01, gradient_accumulation_steps=3),
+    "loop_adam": both("Adam", learning_rate=0.01),
+    "loop_nesterov": both("SGD", learning_rate=0.02, momentum=0.9, nesterov=True),
+    "loop_rmsprop": both("RMSprop", learning_rate=0.01, global_clipnorm=0.5),
     "schedule": lambda k: k.optimizers.Adam(k.optimizers.schedules.CosineDecay(0.02, 20)),
 }
 PACKAGES = {"keras": keras, "tf_keras": tf_keras}
@@ -72,7 +75,9 @@ def train(package: str, name: str) -> tuple[bytes, dict]:
         [k.layers.InputLayer((20,)), k.layers.Dense(32, "tanh"), k.layers.Dense(10)]
     )
     loss = k.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(make_optimizer(package, name), loss, jit_compile=False)
+    steps = STEPS // 2 if name.startswith("loop_") else 1  # in one graph, with a loop
+    optimizer = make_optimizer(package, name)
+    model.compile(optimizer, loss, jit_compile=False, steps_per_execution=steps)
     weights = [rng.standard_normal(w.shape).astype("float32") * 0.2 for w in model.weights]
     model.set_weights(weights)
     x = rng.standard_normal((16 * STEPS, 20)).astype("float32")

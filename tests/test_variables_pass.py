@@ -138,6 +138,22 @@ def test_branches():
         check(make, OTHER, tf.constant(flag), AssignVariableOp=1, ReadVariableOp=2)
 
 
+def test_iterations_that_wait_for_each_other():
+    def make(v):
+        def function(x):
+            def body(i, total):
+                v.assign_add(x * x)
+                return i + 1, total + v
+
+            _, total = tf.while_loop(lambda i, _: i < 3, body, (0, tf.zeros_like(x)))
+            return total + v
+
+        return function
+
+    # One read for the update in the loop; what comes after the loop is not looked through.
+    check(make, OTHER, AssignAddVariableOp=0, ReadVariableOp=2)
+
+
 # --- must not fire -------------------------------------------------------------------------------
 
 
@@ -227,21 +243,6 @@ def test_what_may_write_comes_between():
     np.testing.assert_allclose(result, OTHER + 1.0 + OTHER + OTHER * OTHER, rtol=1e-6)
 
 
-def test_loops_are_left_alone():
-    def make(v):
-        def function(x):
-            def body(i, total):
-                v.assign_add(x * x)
-                return i + 1, total + v
-
-            _, total = tf.while_loop(lambda i, _: i < 3, body, (0, tf.zeros_like(x)))
-            return total + v
-
-        return function
-
-    check(make, OTHER, AssignAddVariableOp=1, ReadVariableOp=2)
-
-
 # --- sessions ------------------------------------------------------------------------------------
 
 
@@ -293,3 +294,27 @@ def test_accesses_in_any_order_are_left_alone():
     (_, last, _, _), graph = session(build)
     assert np.all(last == 1 + 4 + 6 + 2)
     assert graph.count("AssignAddVariableOp") == 2 and graph.count("ReadVariableOp") == 2
+
+
+def test_iterations_that_overlap_are_left_alone():
+    """The next iteration need not wait for the update: a sum of its own could be lost."""
+
+    def build():
+        x = tf.compat.v1.placeholder(tf.float32, (3, 4))
+        v = make_v1_variable()
+
+        def body(i, total):
+            with tf.control_dependencies([v.assign_add(x * x, read_value=False)]):
+                doubled = total * 2.0
+            return i + 1, doubled
+
+        tf.compat.v1.disable_control_flow_v2()
+        _, total = tf.compat.v1.while_loop(lambda i, _: i < 3, body, (tf.constant(0), x))
+        tf.compat.v1.enable_control_flow_v2()
+        with tf.control_dependencies([total]):
+            return [v.read_value(), total], {x: np.full((3, 4), 2, "float32")}
+
+    (value, total), graph = session(build)
+    assert np.all(total == 16) and graph.count("LoopCond") == 1
+    assert graph.count("AssignAddVariableOp") == 1
+    assert np.all(value <= 13)

@@ -120,9 +120,11 @@ int ControlFlow::joined(const GraphNode& node) {
 }
 
 void ControlFlow::check_continuations(const std::vector<GraphNode*>& order) {
-  for (const GraphNode* node : order) {
+  for (Frame& frame : frames_) frame.continuations.clear();
+  for (GraphNode* node : order) {
     if (!is_next_iteration(*node)) continue;
     Frame& frame = frames_[size_t(frames_of_[node->index()])];
+    frame.continuations.push_back(node);
     expect_same(frame.continues, lives_[node->index()], frame);
   }
 }

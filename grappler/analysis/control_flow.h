@@ -25,6 +25,11 @@ class ControlFlow {
 
   // The loop whose body holds the node; 0 outside of loops.
   int frame(const GraphNode& node) const { return frames_of_[node.index()]; }
+  int parent(int frame) const { return frames_[size_t(frame)].parent; }
+  // The NextIteration nodes of a loop.
+  const std::vector<GraphNode*>& continuations(int frame) const {
+    return frames_[size_t(frame)].continuations;
+  }
   // Of one frame, nodes with equal numbers are alive together or dead together.
   int liveness(const GraphNode& node) const { return lives_[node.index()]; }
   // The liveness of an output, which for Switch differs from that of the node.
@@ -47,6 +52,7 @@ class ControlFlow {
     int parent = 0;
     std::optional<int> enters, continues;  // liveness of what comes in, and comes back
     bool odd = false;                      // not all of it alive together
+    std::vector<GraphNode*> continuations;
   };
 
   void visit(const GraphNode& node);

@@ -86,14 +86,15 @@ class Finder {
   }
 
  private:
-  // `exact`: the handle is that of this variable and no other, and is used once per run.
+  // `exact`: the handle is that of this variable and no other.
   void follow(Output handle, bool exact) {
     for (const Use& use : handle.node->uses(handle.port)) {
       GraphNode& user = *use.node;
       const std::string& op = user.op();
       if (passes_on(op)) {
         if (!seen_.insert(&user).second) continue;
-        follow({&user, 0}, exact && op != "Merge" && op != "Enter");
+        const bool keeps = op != "Enter" || user.def().attr_bool("is_constant", false);
+        follow({&user, 0}, exact && keeps && op != "Merge");
         if (op == "Switch") follow({&user, 1}, exact);
       } else if (!only_asks(op)) {
         add(user, exact);

@@ -13,9 +13,9 @@ namespace {
 // The nodes that have an effect, or whose result is asked for, which `read` reaches through pure
 // computation: all that could notice the order of the read and what came before it. A loop begins
 // to notice where values enter it, for what is inside cannot wait for what is outside; the end of a
-// branch does by the node before it, for what comes after would die with a node of the branch.
-// Nothing when that is the read itself, or when there are so many that keeping them in order would
-// cost more than the read.
+// branch does by the node before it, for what comes after would die with a node of the branch. The
+// next iteration does at its start. Nothing when that is the read itself, when the loop ends by
+// what was read, or when there are so many that keeping them in order would cost more.
 std::optional<std::vector<GraphNode*>> observers(GraphNode& read, const Context& context) {
   constexpr size_t kMaxObservers = 64;
   std::vector<GraphNode*> found, stack = {&read};
@@ -23,11 +23,14 @@ std::optional<std::vector<GraphNode*>> observers(GraphNode& read, const Context&
   const auto add = [&](GraphNode* node) {
     if (std::ranges::count(found, node) == 0) found.push_back(node);
   };
+  bool leaves_loop = false;
   const auto reach = [&](GraphNode* node, GraphNode* from) {
+    leaves_loop |= node->op() == "Exit";
     if (node->op() == "Merge") add(from);
     if (node->op() == "Merge" || !seen.insert(node).second) return;
     const bool is_last = !node->num_data_uses() && !node->num_control_uses();
-    if (is_last || node->op() == "Enter" || context.preserved(*node) || !is_pure(*node))
+    const bool is_gate = node->op() == "Enter" || is_next_iteration(*node);
+    if (is_last || is_gate || context.preserved(*node) || !is_pure(*node))
       add(node);
     else
       stack.push_back(node);
@@ -40,7 +43,8 @@ std::optional<std::vector<GraphNode*>> observers(GraphNode& read, const Context&
     if (&node != &read)
       for (GraphNode* reader : node.control_uses()) reach(reader, &node);
   }
-  if (found.size() > kMaxObservers || std::ranges::count(found, &read)) return std::nullopt;
+  if (leaves_loop || found.size() > kMaxObservers || std::ranges::count(found, &read))
+    return std::nullopt;
   return found;
 }
 
@@ -69,9 +73,8 @@ GraphNode* seen_assignment(const GraphNode& read, const History& history) {
   return assigns ? writes[0] : nullptr;
 }
 
-bool is_candidate(const GraphNode& read, const History& history, const Context& context,
-                  const ControlFlow& flow) {
-  return context.on_device(read) && flow.frame(read) == 0 &&
+bool is_candidate(const GraphNode& read, const History& history, const Context& context) {
+  return context.on_device(read) &&
          std::ranges::count(history.writes_around(read), Order::kAny) == 0;
 }
 
@@ -83,19 +86,20 @@ std::optional<Output> written_value(const GraphNode& read, const History& histor
       write->def().attr("dtype") != read.def().attr("dtype"))
     return std::nullopt;
   const Output value = write->input(1);
-  const bool alive_together =
-      flow.liveness(*write) == flow.liveness(read) && flow.liveness(value) == flow.liveness(read);
+  const bool alive_together = flow.frame(*write) == flow.frame(read) &&
+                              flow.liveness(*write) == flow.liveness(read) &&
+                              flow.liveness(value) == flow.liveness(read);
   return alive_together ? std::optional(value) : std::nullopt;
 }
 
 int visit(GraphView& view, Context& context, const History& history, ControlFlow& flow) {
-  // Reads between the same writes, in the same branch, of the same type.
-  using Moment = std::tuple<std::string, std::string, int, std::vector<Order>>;
+  // Reads between the same writes, in the same loop and branch, of the same type.
+  using Moment = std::tuple<std::string, std::string, int, int, std::vector<Order>>;
   std::map<Moment, GraphNode*> known;
   int count = 0;
   for (const Access& access : history.accesses()) {
     GraphNode& read = *access.node;
-    if (access.kind != AccessKind::kRead || !is_candidate(read, history, context, flow)) continue;
+    if (access.kind != AccessKind::kRead || !is_candidate(read, history, context)) continue;
     const std::optional<Output> written = written_value(read, history, flow);
     if (written) {
       if (!replace_read(view, read, *written, context)) continue;
@@ -103,7 +107,7 @@ int visit(GraphView& view, Context& context, const History& history, ControlFlow
       ++count;
       continue;
     }
-    const Moment moment = {read.device(), read.def().attr("dtype").serialized(),
+    const Moment moment = {read.device(), read.def().attr("dtype").serialized(), flow.frame(read),
                            flow.liveness(read), history.writes_around(read)};
     const auto [entry, is_first] = known.emplace(moment, &read);
     if (is_first || !replace_read(view, read, {entry->second, 0}, context)) continue;

@@ -44,9 +44,18 @@ bool is_worth_it(const GraphNode& update, const History& history, const Context&
                              [](const Access& access) { return access.kind == AccessKind::kRead; });
 }
 
+// In a loop, an iteration has to wait for the updates of the one before.
+bool is_serial(const GraphNode& update, const History& history, const ControlFlow& flow) {
+  const int frame = flow.frame(update);
+  return frame == 0 || (flow.parent(frame) == 0 &&
+                        std::ranges::all_of(flow.continuations(frame), [&](const GraphNode* next) {
+                          return history.comes_before(update, *next);
+                        }));
+}
+
 bool can_split(const GraphNode& update, const History& history, const Context& context,
                const ControlFlow& flow) {
-  return context.on_device(update) && flow.frame(update) == 0 && has_kernels(update) &&
+  return context.on_device(update) && is_serial(update, history, flow) && has_kernels(update) &&
          std::ranges::count(history.writes_around(update), Order::kAny) == 0 &&
          is_worth_it(update, history, context);
 }

@@ -18,7 +18,9 @@
 //
 // Order is what paths in the graph say, control edges included. All of it is left alone where
 // another access may come in between: one that is not ordered, or whose effect is not known. What
-// has an effect still waits for all that a removed read waited for.
+// has an effect still waits for all that a removed read waited for. Within a loop this is about one
+// iteration: where iterations overlap, what comes of it is one of the orders that TensorFlow may
+// take, and updates are left alone there.
 #pragma once
 
 #include "grappler/analysis/control_flow.h"
@@ -46,6 +48,10 @@ class History {
       : variable_(variable), ancestry_(ancestry), flow_(flow) {}
 
   const std::vector<Access>& accesses() const { return variable_.accesses; }
+  // Whether a path leads from an access to any node.
+  bool comes_before(const GraphNode& access, const GraphNode& node) const {
+    return ancestry_.leads(access, node);
+  }
   // Where `other` stands with respect to `node`.
   Order order(const GraphNode& other, const GraphNode& node) const;
   // How each access that may write stands to `node`, which is not compared with itself.
