@@ -60,7 +60,9 @@ class Former {
   }
 
   // Leaves out what nobody reads, and what only renames or reshapes a result: that costs nothing
-  // outside, and inside a copy.
+  // outside, and inside a copy. Also what is there only to be waited for, like the Identity that
+  // says that a branch was taken: were it the cluster, the branch would begin after the cluster,
+  // and TensorFlow, which folds constants that depend on it, would make the cluster wait for itself.
   void drop_needless(Nodes& members) const {
     NodeSet inside(members.begin(), members.end()), dead;
     Nodes kept;
@@ -70,8 +72,9 @@ class Former {
       for (const Use& use : node.data_uses()) readers.push_back(use.node);
       const bool is_dead = !context_.preserved(node) &&
                            std::ranges::all_of(readers, [&](auto* n) { return dead.contains(n); });
-      const bool is_read = std::ranges::any_of(
-          readers, [&](auto* n) { return inside.contains(n) || is_light(*n, node); });
+      const bool is_read = std::ranges::any_of(node.data_uses(), [&](const Use& use) {
+        return inside.contains(use.node) || is_light(*use.node, node);
+      });
       if (!is_dead && (is_read || is_work(node))) {
         kept.push_back(&node);
         continue;
