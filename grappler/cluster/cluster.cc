@@ -62,7 +62,8 @@ class Former {
   // Leaves out what nobody reads, and what only renames or reshapes a result: that costs nothing
   // outside, and inside a copy. Also what is there only to be waited for, like the Identity that
   // says that a branch was taken: were it the cluster, the branch would begin after the cluster,
-  // and TensorFlow, which folds constants that depend on it, would make the cluster wait for itself.
+  // and TensorFlow, which folds constants that depend on it, would make the cluster wait for
+  // itself.
   void drop_needless(Nodes& members) const {
     NodeSet inside(members.begin(), members.end()), dead;
     Nodes kept;

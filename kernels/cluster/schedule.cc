@@ -249,9 +249,11 @@ class Scheduler {
   }
 
   static std::string label_of(const Group& group) {
-    const NodeDef& first = *group.front()->member->def;
-    if (group.size() == 1) return first.op + ":" + first.name;
-    return concat("cluster(", first.name, "..", group.back()->member->def->name, ", ", group.size(),
+    const auto label = [](const Work* work) {
+      return work->member->def->op + ":" + work->member->def->name;
+    };
+    if (group.size() == 1) return label(group.front());
+    return concat("cluster(", label(group.front()), "..", label(group.back()), ", ", group.size(),
                   " ops)");
   }
 
