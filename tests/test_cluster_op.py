@@ -68,6 +68,16 @@ def test_native_ops_split_the_executables():
     assert stats()["encodes"] == 4  # exp and sqrt, gather, the rest, gather
 
 
+def test_executables_wait_for_what_they_can_join():
+    def function(x, steps):
+        return tf.exp(x) * 0.5 + tf.cast(steps + 1, tf.float32)
+
+    args = [_random(6, 5), tf.constant(3, tf.int64)]
+    _assert_same(function, args)
+    _on_device(function, args)
+    assert stats()["encodes"] == 3  # the sum and the cast, native; one executable
+
+
 def test_constants_of_native_ops():
     def function(x):
         return tf.gather(tf.abs(x), tf.constant([2, 1], tf.int64))

@@ -2,13 +2,18 @@
 // result the others compute), and conditions. What makes a match legal whatever the pattern is
 // lives in the matcher (matcher.h).
 //
-//   op("Relu", op("BiasAdd", {op("Conv2D|Conv3D")}))   nodes by op; inputs not listed are not
-//   looked at any("x")                  whatever it is; the same label is the same tensor
-//   everywhere op(...).as("y")           gives that tensor a label constant(0.5)             a
-//   constant of one element, near that value; constant() has any value sum({a, b, c}) the terms
-//   added up, in any order, by AddV2, Add or AddN product({a, b, c})        the factors multiplied,
-//   in any order either({a, b})            the first that fits optional(a)               a term or
-//   factor that may be missing maybe("Relu", a)          a, with or without that op on top
+// clang-format off
+//   op("Relu", op("BiasAdd", {op("Conv2D|Conv3D")}))
+//                         nodes by op; inputs not listed are not looked at
+//   any("x")              whatever it is; the same label is the same tensor everywhere
+//   op(...).as("y")       gives that tensor a label
+//   constant(0.5)         a constant of one element, near that value; constant() has any value
+//   sum({a, b, c})        the terms added up, in any order, by AddV2, Add or AddN
+//   product({a, b, c})    the factors multiplied, in any order
+//   either({a, b})        the first that fits
+//   optional(a)           a term or factor that may be missing
+//   maybe("Relu", a)      a, with or without that op on top
+// clang-format on
 #pragma once
 
 #include <optional>

@@ -55,6 +55,7 @@ class Scheduler {
       }
     }
     for (Work& work : works_) place(work);
+    postpone();
     group();
     find_travellers();
     for (const Group& group : groups_) {
@@ -136,6 +137,25 @@ class Scheduler {
       work.stage = std::max(work.stage, level.stage + (work.joins && !level.joins ? 1 : 0));
     }
     for (int value : work.member->outputs) levels_[size_t(value)] = {work.stage, work.joins};
+  }
+
+  // What joins may as well wait until somebody reads it: with what only then can be computed it is
+  // one executable, where it would have been one before (Adam's moments, beside its step count).
+  void postpone() {
+    size_t last = 0;
+    for (const Work& work : works_) last = std::max(last, work.stage);
+    std::vector<size_t> read(size_t(program_.num_values), last);  // the first stage that reads it
+    for (auto work = works_.rbegin(); work != works_.rend(); ++work) {
+      if (work->joins) {
+        work->stage = last;
+        for (int value : work->member->outputs) {
+          work->stage = std::min(work->stage, read[size_t(value)]);
+        }
+      }
+      for (int value : work->member->inputs) {
+        read[size_t(value)] = std::min(read[size_t(value)], work->stage);
+      }
+    }
   }
 
   void group() {
