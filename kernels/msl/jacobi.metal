@@ -6,6 +6,8 @@
 #include "kernels/msl/linalg_arguments.h"
 using namespace metal;
 
+#include "kernels/msl/complex.h"
+
 #define JACOBI_SWEEPS 30
 
 struct JacobiPair {
@@ -225,24 +227,65 @@ kernel void linalg_svd_float(device const float* matrices [[buffer(0)]],
 
 // ---- eigenvalues -------------------------------------------------------------------------------
 
-// Scratch of a matrix: n x n floats, n x n of vectors, and a rotation per pair.
-kernel void linalg_eigh_float(
-    device const float* matrices [[buffer(0)]], device float* scratch [[buffer(1)]],
-    device float* values [[buffer(2)]], device float* vectors [[buffer(3)]],
-    device LinalgStatus* status [[buffer(4)]], constant LinalgArguments& s [[buffer(5)]],
-    uint matrix [[threadgroup_position_in_grid]], uint t [[thread_index_in_threadgroup]]) {
+// A rotation of two rows, the second of which is multiplied by `phase` first: that makes their
+// common element real.
+template <typename C>
+struct EighRotation {
+  float s, tau;
+  C phase;
+};
+
+inline EighRotation<float> eigh_rotation(float a, float b, float d) {
+  const JacobiRotation r = jacobi_rotation(a, b, d);
+  EighRotation<float> out;
+  out.s = r.s;
+  out.tau = r.tau;
+  out.phase = 1.0f;
+  return out;
+}
+inline EighRotation<ComplexFloat> eigh_rotation(float a, float b, ComplexFloat d) {
+  const float size = magnitude(d);
+  const JacobiRotation r = jacobi_rotation(a, b, size);
+  EighRotation<ComplexFloat> out;
+  out.s = r.s;
+  out.tau = r.tau;
+  out.phase = complex_of(d.re / size, d.im / size);
+  return out;
+}
+
+inline void eigh_rotate(device float& x, device float& y, float s, float tau, float) {
+  const float u = x, v = y;
+  x = u - s * (v + tau * u);
+  y = v + s * (u - tau * v);
+}
+inline void eigh_rotate(device ComplexFloat& x, device ComplexFloat& y, float s, float tau,
+                        ComplexFloat phase) {
+  const ComplexFloat u = x, v = y * phase;
+  x = u - (v + u * tau) * s;
+  y = v + (u - v * tau) * s;
+}
+
+// Scratch of a matrix: n x n elements, n x n of vectors, and a rotation per pair in 2n + 2.
+template <typename C>
+kernel void linalg_eigh(device const C* matrices [[buffer(0)]], device C* scratch [[buffer(1)]],
+                        device C* values [[buffer(2)]], device C* vectors [[buffer(3)]],
+                        device LinalgStatus* status [[buffer(4)]],
+                        constant LinalgArguments& s [[buffer(5)]],
+                        uint matrix [[threadgroup_position_in_grid]],
+                        uint t [[thread_index_in_threadgroup]]) {
   threadgroup float part[LINALG_THREADS];
   const uint n = s.rows, pairs = (n + 1) / 2, rounds = n + n % 2 - 1;
-  device const float* in = matrices + ulong(matrix) * n * n;
-  device float* a = scratch + ulong(matrix) * (2 * n * n + n + 1);
-  device float* v = a + n * n;
-  device JacobiRotation* rotations = (device JacobiRotation*)(v + n * n);
+  device const C* in = matrices + ulong(matrix) * n * n;
+  device C* a = scratch + ulong(matrix) * (2 * n * n + 2 * n + 2);
+  device C* v = a + n * n;
+  device EighRotation<C>* rotations = (device EighRotation<C>*)(v + n * n);
   float largest = 0.0f;
   for (uint e = t; e < n * n; e += LINALG_THREADS) {
     const uint row = e / n, column = e % n;
-    a[e] = row >= column ? in[e] : in[column * n + row];
-    v[e] = row == column ? 1.0f : 0.0f;
-    largest = jacobi_larger(largest, fabs(a[e]));
+    const C x = row > column ? in[e] : conjugate(in[column * n + row]);
+    a[e] = row == column ? from_real<C>(real_part(x)) : x;
+    v[e] = from_real<C>(row == column ? 1.0f : 0.0f);
+    largest = jacobi_larger(largest, magnitude(a[e]));
   }
   largest = jacobi_max(largest, part, t);
   const bool finite = isfinite(largest);
@@ -255,53 +298,56 @@ kernel void linalg_eigh_float(
         const JacobiPair pair = jacobi_pair(i, round, n);
         rotations[i].s = rotations[i].tau = 0.0f;
         if (!pair.exists) continue;
-        const float d = a[pair.p * n + pair.q];
-        if (!(fabs(d) > 1e-8f * largest)) continue;
-        const JacobiRotation r = jacobi_rotation(a[pair.p * n + pair.p], a[pair.q * n + pair.q], d);
-        rotations[i].s = r.s;
-        rotations[i].tau = r.tau;
+        const C d = a[pair.p * n + pair.q];
+        if (!(magnitude(d) > 1e-8f * largest)) continue;
+        rotations[i] =
+            eigh_rotation(real_part(a[pair.p * n + pair.p]), real_part(a[pair.q * n + pair.q]), d);
         rotated = 1.0f;
       }
       threadgroup_barrier(mem_flags::mem_device);
       for (uint e = t; e < pairs * n; e += LINALG_THREADS) {  // rows, and the vectors
         const uint i = e / n, k = e % n;
         const JacobiPair pair = jacobi_pair(i, round, n);
-        const float sine = rotations[i].s, tau = rotations[i].tau;
-        if (!pair.exists || sine == 0.0f) continue;
+        const EighRotation<C> r = rotations[i];
+        if (!pair.exists || r.s == 0.0f) continue;
         const uint p = pair.p * n + k, q = pair.q * n + k;
-        const float x = a[p], y = a[q], z = v[p], w = v[q];
-        a[p] = x - sine * (y + tau * x);
-        a[q] = y + sine * (x - tau * y);
-        v[p] = z - sine * (w + tau * z);
-        v[q] = w + sine * (z - tau * w);
+        eigh_rotate(a[p], a[q], r.s, r.tau, r.phase);
+        eigh_rotate(v[p], v[q], r.s, r.tau, conjugate(r.phase));
       }
       threadgroup_barrier(mem_flags::mem_device);
       for (uint e = t; e < pairs * n; e += LINALG_THREADS) {  // columns
         const uint i = e % pairs, k = e / pairs;
         const JacobiPair pair = jacobi_pair(i, round, n);
-        const float sine = rotations[i].s, tau = rotations[i].tau;
-        if (!pair.exists || sine == 0.0f) continue;
+        const EighRotation<C> r = rotations[i];
+        if (!pair.exists || r.s == 0.0f) continue;
         const uint p = k * n + pair.p, q = k * n + pair.q;
-        const float x = a[p], y = a[q];
-        a[p] = k == pair.q ? 0.0f : x - sine * (y + tau * x);
-        a[q] = k == pair.p ? 0.0f : y + sine * (x - tau * y);
+        eigh_rotate(a[p], a[q], r.s, r.tau, conjugate(r.phase));
+        if (k == pair.q) a[p] = from_real<C>(0.0f);
+        if (k == pair.p) a[q] = from_real<C>(0.0f);
       }
       threadgroup_barrier(mem_flags::mem_device);
     }
     if (jacobi_max(rotated, part, t) == 0.0f) break;
   }
   for (uint j = t; j < n; j += LINALG_THREADS) {
-    const float value = a[j * n + j];
+    const float value = real_part(a[j * n + j]);
     uint rank = 0;
     for (uint k = 0; k < n; ++k) {
-      const float other = a[k * n + k];
+      const float other = real_part(a[k * n + k]);
       rank += other < value || (other == value && k < j) ? 1 : 0;
     }
     rank = finite ? rank : j;
-    values[ulong(matrix) * n + rank] = finite ? value : NAN;
+    values[ulong(matrix) * n + rank] = from_real<C>(finite ? value : NAN);
     if (s.inner == 0) continue;
     for (uint i = 0; i < n; ++i) {
-      vectors[ulong(matrix) * n * n + i * n + rank] = finite ? v[j * n + i] : NAN;
+      vectors[ulong(matrix) * n * n + i * n + rank] = finite ? v[j * n + i] : from_real<C>(NAN);
     }
   }
 }
+
+template [[host_name("linalg_eigh_float")]] kernel void linalg_eigh<float>(
+    device const float*, device float*, device float*, device float*, device LinalgStatus*,
+    constant LinalgArguments&, uint, uint);
+template [[host_name("linalg_eigh_float2")]] kernel void linalg_eigh<ComplexFloat>(
+    device const ComplexFloat*, device ComplexFloat*, device ComplexFloat*, device ComplexFloat*,
+    device LinalgStatus*, constant LinalgArguments&, uint, uint);

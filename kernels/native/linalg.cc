@@ -230,7 +230,7 @@ void self_adjoint_eig(KernelCall& call) {
   const int64_t n = l.rows();
   if (l.node.in(0).count() == 0) return;
   const bool vectors = l.node.def->attr_bool("compute_v", true);
-  const BufferSlice scratch = l.scratch(l.batches() * (2 * n * n + n + 1), TF_FLOAT);
+  const BufferSlice scratch = l.scratch(l.batches() * (2 * n * n + 2 * n + 2), l.dtype());
   const BufferSlice status = l.status();
   l.per_matrix("linalg_eigh", {l.in[0]}, {scratch, l.out[0], vectors ? l.out[1] : scratch, status},
                size(n, n, vectors));
@@ -260,7 +260,7 @@ std::vector<OpRow> linalg_ops() {
       row("MatrixSolve", matrix_solve),
       row("MatrixTriangularSolve", matrix_triangular_solve),
       row("Qr", qr),
-      row("SelfAdjointEigV2", self_adjoint_eig, {TF_FLOAT}),
+      row("SelfAdjointEigV2", self_adjoint_eig),
       row("Svd", svd, {TF_FLOAT}),
   };
   for (OpRow& r : rows) {
