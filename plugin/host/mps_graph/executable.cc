@@ -367,7 +367,7 @@ void Executable::run_group(const PlannedGroup& planned, const Memory& memory) co
 void Executable::run(std::span<char* const> feed_data, std::span<char* const> target_data) const {
   thread_local Scratch arena;
   char* base = arena.get(arena_bytes_);
-  if (chaos(1)) std::memset(base, kPoison, arena_bytes_);
+  if (chaos(1) && arena_bytes_ > 0) std::memset(base, kPoison, arena_bytes_);
   const Memory memory{this, feed_data, target_data, base};
   for (const PlannedGroup& group : groups_) run_group(group, memory);
   for (size_t i = 0; i < copy_places_.size(); ++i) {
