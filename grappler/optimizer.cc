@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "grappler/analysis/topology.h"
 #include "grappler/fallbacks.h"
 #include "plugin/device/stats.h"
 #include "plugin/env.h"
@@ -118,6 +119,7 @@ std::string run_passes(std::string_view bytes, const std::vector<Pass>& table,
     try {
       const int changes = pass.run(view, context);
       if (!changes) continue;
+      topological_order(view);  // throws if nodes wait for each other
       current = view.graph().serialized();
       TFMETAL_LOG(kVerbose, concat("Graph pass ", pass.name, ": ", changes, " changes"));
     } catch (const std::exception& error) {

@@ -380,7 +380,17 @@ def norms_in_a_loop(x, w, b):
     )[1]
 
 
-BODIES = [loop, branches, half_inside, norms_in_a_loop]
+def norm_around_a_loop(x, w, b):
+    """What the root adds leaves a loop that the normalized value enters and does not decide."""
+    mean, variance = tf.nn.moments(x, [-1], keepdims=True)
+    y = tf.nn.batch_normalization(x, mean, variance, b, b, 1e-3)
+    sums = tf.while_loop(lambda i, *_: i < 3, lambda i, v, z: (i + 1, tf.sin(v + z), z), (0, x, y))[
+        1
+    ]
+    return tf.add(y, tf.reduce_mean(sums, 0)) * tf.reduce_sum(w)
+
+
+BODIES = [loop, branches, half_inside, norms_in_a_loop, norm_around_a_loop]
 
 
 @pytest.mark.parametrize("body", BODIES, ids=lambda f: f.__name__)

@@ -28,7 +28,7 @@ void for_each_source(const GraphNode& node, Visit visit) {
     for (GraphNode* source : node.controls()) visit(Output{source, kControlPort});
 }
 
-// By LoopCond node: the Enter nodes of its loop, on which all that leaves the loop depends.
+// By LoopCond node: the Enter nodes of its loop, on which all that leaves the loop may depend.
 using LoopEntries = std::unordered_map<const GraphNode*, std::vector<GraphNode*>>;
 LoopEntries find_loop_entries(const GraphView& view);
 
@@ -36,7 +36,8 @@ LoopEntries find_loop_entries(const GraphView& view);
 // Throws FailedPrecondition when there is a cycle.
 std::vector<GraphNode*> topological_order(const GraphView& view);
 
-// Which of a few nodes lie on paths to a node. Takes time and memory in nodes times marks / 64.
+// Which of a few nodes lie on paths to a node, and so run before it: what enters a loop need not
+// have run when a loop of no iterations is left. Takes time and memory in nodes times marks / 64.
 class Ancestry {
  public:
   // `order`: all nodes, sources first.

@@ -42,7 +42,6 @@ class Former {
         count += form_one({members.begin() + ptrdiff_t(first), members.begin() + ptrdiff_t(end)});
       }
     }
-    if (count) topological_order(view_);  // throws if clusters wait for each other
     return count;
   }
 

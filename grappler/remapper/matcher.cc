@@ -106,8 +106,11 @@ bool Matcher::comes_back(const Match& match) {
     const GraphNode* node = open.back();
     open.pop_back();
     if (is_next_iteration(*node)) continue;
-    std::vector<GraphNode*> readers = node->control_uses();
+    const std::vector<GraphNode*>& waiting = node->control_uses();
+    std::vector<const GraphNode*> readers(waiting.begin(), waiting.end());
     for (const Use& use : node->data_uses()) readers.push_back(use.node);
+    const auto [begin, last] = conditions_.equal_range(node);
+    for (auto it = begin; it != last; ++it) readers.push_back(it->second);
     for (const GraphNode* reader : readers) {
       found |= match.contains(reader);
       visit(reader);
@@ -125,6 +128,9 @@ void Matcher::number_nodes() {
   positions_.assign(view_.size(), 0);
   size_t next = 0;
   for (const GraphNode* node : topological_order(view_)) positions_[node->index()] = ++next;
+  conditions_.clear();
+  for (const auto& [condition, entries] : find_loop_entries(view_))
+    for (const GraphNode* entry : entries) conditions_.emplace(entry, condition);
 }
 
 void Matcher::replaced(const Match& match, const GraphNode& node) {

@@ -17,6 +17,7 @@
 
 #include <optional>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "grappler/analysis/control_flow.h"
@@ -56,6 +57,8 @@ class Matcher {
   Context& context_;
   std::optional<ControlFlow> flow_;  // of the graph as it came
   std::vector<size_t> positions_;    // in topological order, from 1, by node; empty when stale
+  // By Enter node: what decides its loop, and with it all that leaves the loop.
+  std::unordered_multimap<const GraphNode*, const GraphNode*> conditions_;
 };
 
 }  // namespace tfmetal
