@@ -52,10 +52,14 @@ const OpRow* find_member_row(const NodeDef& def) {
   const OpRow* row = find_row(def);
   if (!row || row->run || row->cluster == ClusterPolicy::kNever) return nullptr;
   if (row->cluster_only) return row;
+  const RegisteredRow* registered = find_registered(*row);
+  return registered && serves(registered->types, def) ? row : nullptr;
+}
+
+const RegisteredRow* find_registered(const OpRow& row) {
   const auto& rows = registered_rows();
-  const auto found =
-      std::find_if(rows.begin(), rows.end(), [&](const RegisteredRow& r) { return r.row == row; });
-  return found != rows.end() && serves(found->types, def) ? row : nullptr;
+  const auto found = std::ranges::find(rows, &row, &RegisteredRow::row);
+  return found != rows.end() ? &*found : nullptr;
 }
 
 std::vector<RegisteredRow>& registered_rows() {

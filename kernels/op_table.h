@@ -101,5 +101,7 @@ struct RegisteredRow {
   std::vector<TypeRule> types;
 };
 std::vector<RegisteredRow>& registered_rows();
+// What was registered of `row`; null if nothing was.
+const RegisteredRow* find_registered(const OpRow& row);
 
 }  // namespace tfmetal

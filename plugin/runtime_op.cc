@@ -10,6 +10,7 @@
 #include "plugin/env.h"
 #include "plugin/loading.h"
 #include "plugin/log.h"
+#include "plugin/op_definition.h"
 #include "plugin/tf_api.h"
 #include "plugin/variables/shim_loader.h"
 
@@ -131,15 +132,6 @@ const RuntimeCall kVariableMode("variable_mode", "how variables are updated, and
                                                       {"reason", variable_mode_reason()}};
                                 });
 
-const RuntimeCall kFallbacks("fallbacks", "float ops that TensorFlow placed on the CPU: op, nodes",
-                             [](const json::Value&) {
-                               json::Object counts;
-                               for (const auto& [op, count] : fallback_ops()) {
-                                 counts.emplace_back(op, count);
-                               }
-                               return json::Value(counts);
-                             });
-
 // ---- the op -------------------------------------------------------------------------------------
 
 struct TensorDeleter {
@@ -174,20 +166,9 @@ void compute_and_report(void*, TF_OpKernelContext* context) {
   tf.TF_OpKernelContext_Failure(context, status);
 }
 
-// The answer's length is known only at run time.
-void infer_shape(TF_ShapeInferenceContext* context, TF_Status* status) {
-  tf.TF_ShapeInferenceContextSetUnknownShape(context, status);
-}
-
 void register_op() {
-  Status status;
-  TF_OpDefinitionBuilder* builder = tf.TF_NewOpDefinitionBuilder(kOpName);
-  tf.TF_OpDefinitionBuilderAddInput(builder, "request: uint8");
-  tf.TF_OpDefinitionBuilderAddOutput(builder, "response: uint8");
-  tf.TF_OpDefinitionBuilderSetIsStateful(builder, true);
-  tf.TF_OpDefinitionBuilderSetShapeInferenceFunction(builder, &infer_shape);
-  tf.TF_RegisterOpDefinition(builder, status);
-  status.check();
+  // The answer's length is known only at run time.
+  define_op({kOpName, {}, {"request: uint8"}, {"response: uint8"}, unknown_shape, true});
 }
 
 void register_cpu_kernel() {

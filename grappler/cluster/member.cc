@@ -18,10 +18,7 @@ bool can_be_member(const NodeDef& node) try {
 bool can_be_inner(const NodeDef& node) try {
   const OpRow* row = find_row(node);
   return row && !row->run && !row->cluster_only && row->cluster != ClusterPolicy::kNever &&
-         !find_member_row(node) &&
-         std::ranges::any_of(registered_rows(), [&](const RegisteredRow& registered) {
-           return registered.row == row;
-         });
+         !find_member_row(node) && find_registered(*row);
 } catch (const Error&) {  // an attribute is missing
   return false;
 }

@@ -13,6 +13,7 @@
 #include "kernels/kernel.h"
 #include "plugin/device/stats.h"
 #include "plugin/log.h"
+#include "plugin/op_definition.h"
 
 namespace tfmetal {
 
@@ -144,22 +145,12 @@ void run(KernelCall& call) {
 }
 
 void define() {
-  TF_OpDefinitionBuilder* builder = tf.TF_NewOpDefinitionBuilder(kOp);
-  for (const char* attr : {"Thost: list(type) >= 0", "Targs: list(type) >= 0",
-                           "Tresults: list(type) >= 1", "graph: string", "pattern: string"}) {
-    tf.TF_OpDefinitionBuilderAddAttr(builder, attr);
-  }
-  tf.TF_OpDefinitionBuilderAddInput(builder, "host: Thost");
-  tf.TF_OpDefinitionBuilderAddInput(builder, "args: Targs");
-  tf.TF_OpDefinitionBuilderAddOutput(builder, "results: Tresults");
   // The shapes follow from the graph inside, which is asked at execution only.
-  tf.TF_OpDefinitionBuilderSetShapeInferenceFunction(
-      builder, [](TF_ShapeInferenceContext* context, TF_Status* status) {
-        tf.TF_ShapeInferenceContextSetUnknownShape(context, status);
-      });
-  Status status;
-  tf.TF_RegisterOpDefinition(builder, status);
-  status.check();
+  define_op({kOp,
+             {"Thost: list(type) >= 0", "Targs: list(type) >= 0", "Tresults: list(type) >= 1",
+              "graph: string", "pattern: string"},
+             {"host: Thost", "args: Targs"},
+             {"results: Tresults"}});
 }
 
 }  // namespace

@@ -1,7 +1,6 @@
 #include "kernels/cluster/shape_arithmetic.h"
 
 #include <algorithm>
-#include <functional>
 #include <limits>
 #include <map>
 #include <numeric>
@@ -37,8 +36,22 @@ Ints broadcast_indices(const Shape& out, const Shape& operand) {
   return indices;
 }
 
-template <class Function>
-Ints elementwise(const Node& node, Function function) {
+int64_t add(int64_t a, int64_t b) { return a + b; }
+int64_t subtract(int64_t a, int64_t b) { return a - b; }
+int64_t multiply(int64_t a, int64_t b) { return a * b; }
+int64_t lower(int64_t a, int64_t b) { return std::min(a, b); }
+int64_t higher(int64_t a, int64_t b) { return std::max(a, b); }
+
+int64_t floor_div(int64_t a, int64_t b) {
+  if (b == 0) throw_invalid_argument("Integer division by zero");
+  return a / b - ((a % b != 0) && ((a < 0) != (b < 0)));
+}
+int64_t floor_mod(int64_t a, int64_t b) { return a - floor_div(a, b) * b; }
+
+using Function = int64_t (*)(int64_t, int64_t);
+
+template <Function function>
+Ints elementwise(const Node& node) {
   const Ints a = node.host_ints(0), b = node.host_ints(1);
   const Ints ia = broadcast_indices(node.out().shape, node.in(0).shape);
   const Ints ib = broadcast_indices(node.out().shape, node.in(1).shape);
@@ -48,13 +61,7 @@ Ints elementwise(const Node& node, Function function) {
   return out;
 }
 
-int64_t floor_div(int64_t a, int64_t b) {
-  if (b == 0) throw_invalid_argument("Integer division by zero");
-  return a / b - ((a % b != 0) && ((a < 0) != (b < 0)));
-}
-
-template <class Function>
-Ints reduce(const Node& node, int64_t start, Function function) {
+Ints reduce(const Node& node, Function function, int64_t start) {
   const Ints values = node.host_ints(0);
   Shape kept = node.in(0).shape;
   for (int64_t axis : node.host_ints(1)) {
@@ -196,38 +203,26 @@ const std::map<std::string, Outputs, std::less<>>& all_outputs() {
 const std::map<std::string, Values, std::less<>>& values_of() {
   constexpr int64_t kLowest = std::numeric_limits<int32_t>::min();
   static const auto* const table = new std::map<std::string, Values, std::less<>>{
-      {"AddV2", [](const Node& n) { return elementwise(n, std::plus<int64_t>()); }},
+      {"AddV2", elementwise<add>},
       {"ConcatV2", concat_values},
       {"ExpandDims", same},
-      {"FloorDiv", [](const Node& n) { return elementwise(n, floor_div); }},
-      {"FloorMod",
-       [](const Node& n) {
-         return elementwise(n, [](int64_t a, int64_t b) { return a - floor_div(a, b) * b; });
-       }},
+      {"FloorDiv", elementwise<floor_div>},
+      {"FloorMod", elementwise<floor_mod>},
       {"GatherV2", gather},
       {"Identity", same},
       {"InvertPermutation", invert_permutation},
-      {"Max",
-       [](const Node& n) {
-         return reduce(n, kLowest, [](int64_t a, int64_t b) { return std::max(a, b); });
-       }},
-      {"Maximum",
-       [](const Node& n) {
-         return elementwise(n, [](int64_t a, int64_t b) { return std::max(a, b); });
-       }},
-      {"Minimum",
-       [](const Node& n) {
-         return elementwise(n, [](int64_t a, int64_t b) { return std::min(a, b); });
-       }},
-      {"Mul", [](const Node& n) { return elementwise(n, std::multiplies<int64_t>()); }},
+      {"Max", [](const Node& n) { return reduce(n, higher, kLowest); }},
+      {"Maximum", elementwise<higher>},
+      {"Minimum", elementwise<lower>},
+      {"Mul", elementwise<multiply>},
       {"Pack", pack},
-      {"Prod", [](const Node& n) { return reduce(n, 1, std::multiplies<int64_t>()); }},
+      {"Prod", [](const Node& n) { return reduce(n, multiply, 1); }},
       {"Range", range},
       {"Reshape", same},
       {"Squeeze", same},
       {"StridedSlice", strided_slice},
-      {"Sub", [](const Node& n) { return elementwise(n, std::minus<int64_t>()); }},
-      {"Sum", [](const Node& n) { return reduce(n, 0, std::plus<int64_t>()); }},
+      {"Sub", elementwise<subtract>},
+      {"Sum", [](const Node& n) { return reduce(n, add, 0); }},
   };
   return *table;
 }

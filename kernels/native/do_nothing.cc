@@ -2,6 +2,7 @@
 // benchmarks/dispatch.py can tell the cost of a launch from the cost of TensorFlow.
 #include "kernels/families.h"
 #include "kernels/kernel.h"
+#include "plugin/op_definition.h"
 
 namespace tfmetal {
 
@@ -14,21 +15,8 @@ void do_nothing(KernelCall& call) {
 }
 
 void define_do_nothing() {
-  TF_OpDefinitionBuilder* builder = tf.TF_NewOpDefinitionBuilder("MetalDoNothing");
-  tf.TF_OpDefinitionBuilderAddAttr(builder, "T: {float}");
-  tf.TF_OpDefinitionBuilderAddInput(builder, "x: T");
-  tf.TF_OpDefinitionBuilderAddOutput(builder, "y: T");
-  tf.TF_OpDefinitionBuilderSetIsStateful(builder, true);  // or grappler would remove it
-  tf.TF_OpDefinitionBuilderSetShapeInferenceFunction(
-      builder, [](TF_ShapeInferenceContext* context, TF_Status* status) {
-        TF_ShapeHandle* shape = tf.TF_NewShapeHandle();
-        tf.TF_ShapeInferenceContextGetInput(context, 0, shape, status);
-        tf.TF_ShapeInferenceContextSetOutput(context, 0, shape, status);
-        tf.TF_DeleteShapeHandle(shape);
-      });
-  Status status;
-  tf.TF_RegisterOpDefinition(builder, status);
-  status.check();
+  // Stateful, or grappler would remove it.
+  define_op({"MetalDoNothing", {"T: {float}"}, {"x: T"}, {"y: T"}, same_shape, true});
 }
 
 }  // namespace

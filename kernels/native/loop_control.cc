@@ -7,10 +7,10 @@
 //       gives it back without a look at device memory.
 //   _MetalUnboxShape(box: float) -> shape: int32 in host memory
 #include <algorithm>
-#include <initializer_list>
 
 #include "kernels/families.h"
 #include "kernels/kernel.h"
+#include "plugin/op_definition.h"
 
 namespace tfmetal {
 
@@ -55,34 +55,15 @@ void unbox_shape(KernelCall& call) {
   std::copy(box.begin(), box.end() - 1, out);
 }
 
-void define_op(const char* name, std::initializer_list<const char*> attrs, const char* input,
-               const char* output,
-               void (*infer)(TF_ShapeInferenceContext* context, TF_Status* status)) {
-  TF_OpDefinitionBuilder* builder = tf.TF_NewOpDefinitionBuilder(name);
-  for (const char* attr : attrs) tf.TF_OpDefinitionBuilderAddAttr(builder, attr);
-  tf.TF_OpDefinitionBuilderAddInput(builder, input);
-  tf.TF_OpDefinitionBuilderAddOutput(builder, output);
-  tf.TF_OpDefinitionBuilderSetShapeInferenceFunction(builder, infer);
-  Status status;
-  tf.TF_RegisterOpDefinition(builder, status);
-  status.check();
-}
-
-void unknown_shape(TF_ShapeInferenceContext* context, TF_Status* status) {
-  tf.TF_ShapeInferenceContextSetUnknownShape(context, status);
-}
-void scalar_shape(TF_ShapeInferenceContext* context, TF_Status* status) {
-  TF_ShapeHandle* scalar = tf.TF_ShapeInferenceContextScalar(context);
-  tf.TF_ShapeInferenceContextSetOutput(context, 0, scalar, status);
-  tf.TF_DeleteShapeHandle(scalar);
-}
-
 void define_logical() {
-  define_op(kLogical, {"N: int >= 1", "function: {'and', 'or', 'not'}"}, "inputs: N * bool",
-            "y: bool", scalar_shape);
+  define_op({kLogical,
+             {"N: int >= 1", "function: {'and', 'or', 'not'}"},
+             {"inputs: N * bool"},
+             {"y: bool"},
+             scalar_shape});
 }
-void define_box() { define_op(kBox, {}, "shape: int32", "box: float", unknown_shape); }
-void define_unbox() { define_op(kUnbox, {}, "box: float", "shape: int32", unknown_shape); }
+void define_box() { define_op({kBox, {}, {"shape: int32"}, {"box: float"}}); }
+void define_unbox() { define_op({kUnbox, {}, {"box: float"}, {"shape: int32"}}); }
 
 }  // namespace
 
