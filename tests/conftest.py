@@ -46,6 +46,22 @@ def library() -> pathlib.Path:
     return INSTALLED if os.environ.get("TFMETAL_INSTALLED") else LIBRARY
 
 
+@pytest.fixture
+def on_device():
+    """Ops go to the plugin's device; one whose kernel is missing fails, and is not run on the CPU.
+
+    Whole modules use it by `pytestmark = pytest.mark.usefixtures("on_device")`.
+    """
+    import tensorflow as tf  # after pytest_configure
+
+    from tests import spine
+
+    tf.config.set_soft_device_placement(False)
+    with tf.device(f"/{spine.device_type()}:0"):
+        yield
+    tf.config.set_soft_device_placement(True)
+
+
 @pytest.fixture(scope="session")
 def run_python():
     """run_python(code, env={...}): runs Python code in a fresh process.

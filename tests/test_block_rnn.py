@@ -4,16 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests import clusters, spine
+from tests import clusters
 from tests.test_errors import R, f, gru, lstm
 
-
-@pytest.fixture(autouse=True)
-def on_gpu():
-    tf.config.set_soft_device_placement(False)
-    with tf.device(f"/{spine.device_type()}:0"):
-        yield
-    tf.config.set_soft_device_placement(True)
+pytestmark = pytest.mark.usefixtures("on_device")
 
 
 @pytest.mark.parametrize("op", [R.BlockLSTM, R.BlockLSTMV2, R.BlockLSTMGrad, R.BlockLSTMGradV2])

@@ -4,15 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests import spine
-
-
-@pytest.fixture(autouse=True)
-def on_gpu():
-    tf.config.set_soft_device_placement(False)
-    with tf.device(f"/{spine.device_type()}:0"):
-        yield
-    tf.config.set_soft_device_placement(True)
+pytestmark = pytest.mark.usefixtures("on_device")
 
 
 def _adjoint(a):

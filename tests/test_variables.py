@@ -21,13 +21,7 @@ from tests import spine
 R = tf.raw_ops
 
 
-@pytest.fixture(autouse=True)
-def on_device():
-    """A kernel that is missing must fail, not run on the CPU."""
-    tf.config.set_soft_device_placement(False)
-    with tf.device(f"{spine.device_type()}:0"):
-        yield
-    tf.config.set_soft_device_placement(True)
+pytestmark = pytest.mark.usefixtures("on_device")
 
 
 def types_of(op: str) -> list[str]:
