@@ -24,6 +24,11 @@ void NativeCall::dispatch(const std::string& shader, mtl::Size threads,
                              "grid of ", kMaxGridWidth);
   }
   const mtl::ComputePipelineState pipeline = device_.pipeline(shader);
+  const NSUInteger most = std::max<NSUInteger>(1, pipeline.max_total_threads_per_threadgroup());
+  if (group < kWholeGroup && most < group) {  // its threads share memory that is made for so many
+    throw_internal("shader ", shader, " needs groups of ", group, " threads, the GPU allows ",
+                   most);
+  }
   const mtl::ComputeCommandEncoder encoder = to_.compute_encoder();
   encoder.set_label(label_.string());
   encoder.set_pipeline(pipeline);
@@ -35,7 +40,6 @@ void NativeCall::dispatch(const std::string& shader, mtl::Size threads,
       encoder.set_buffer(argument.buffer.buffer(), argument.buffer.offset, i);
     }
   }
-  const NSUInteger most = std::max<NSUInteger>(1, pipeline.max_total_threads_per_threadgroup());
   const NSUInteger width = std::min({threads.width, most, group});
   encoder.dispatch_threads(threads, {width, 1, 1});
   encoder.end_encoding();

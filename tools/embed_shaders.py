@@ -31,16 +31,23 @@ def _literals(text: str) -> list[str]:
     return [f'R"{_DELIMITER}({p}){_DELIMITER}"' for p in [*pieces, piece]]
 
 
-def _inlined(text: str, seen: set[str]) -> str:
-    lines = []
-    for line in text.splitlines(keepends=True):
+def inlined(path: pathlib.Path, seen: set[str], lines: bool = False) -> str:
+    """A shader with the headers that it includes and that are not in `seen` yet.
+
+    With `lines`, directives tell a compiler which file each line is from.
+    """
+    parts = [f'#line 1 "{path}"\n'] if lines else []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(keepends=True), 1):
         included = re.match(r'\s*#include "([^"]+)"', line)
         if included is None:
-            lines.append("" if line.startswith("#pragma once") else line)
-        elif included[1] not in seen:
+            parts.append("\n" * lines if line.startswith("#pragma once") else line)
+            continue
+        if included[1] not in seen:
             seen.add(included[1])
-            lines.append(_inlined((_ROOT / included[1]).read_text(encoding="utf-8"), seen))
-    return "".join(lines)
+            parts.append(inlined(_ROOT / included[1], seen, lines))
+        if lines:
+            parts.append(f'#line {number + 1} "{path}"\n')
+    return "".join(parts)
 
 
 def _definitions(text: str) -> set[str]:
@@ -71,8 +78,8 @@ def main(output: str, inputs: list[str]) -> None:
         'const char* const kShaderSource = ""',
     ]
     seen: set[str] = set()
-    for text in sources.values():
-        lines += _literals(_inlined(text, seen))
+    for name in sources:
+        lines += _literals(inlined(pathlib.Path(name), seen))
     lines += [";", "}  // namespace tfmetal"]
     generated.write(output, "\n".join(lines) + "\n")
 

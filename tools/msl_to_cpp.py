@@ -127,7 +127,8 @@ def _synchronising(functions: list[Function]) -> set[str]:
         names = more
 
 
-def _parameters(function: Function) -> list[Parameter]:
+def kernel_parameters(function: Function) -> list[Parameter]:
+    """The parameters of a kernel; raises ShaderError."""
     parameters = []
     for text in _split(function.parameters):
         match = re.search(r"\[\[\s*(\w+)(?:\(\s*(\w+)\s*\))?\s*\]\]", text)
@@ -165,7 +166,7 @@ def _registration(host_name: str, function: Function, arguments: list[str], run:
     def substitute(text: str) -> str:
         return re.sub(r"\w+", lambda m: names.get(m[0], m[0]), text)
 
-    parameters = _parameters(function)
+    parameters = kernel_parameters(function)
     values = ", ".join(_argument(p, substitute) for p in parameters)
     template = f"<{', '.join(arguments)}>" if arguments else ""
     rows = []
@@ -240,10 +241,15 @@ _INSTANTIATION = re.compile(
 )
 
 
+def without_instantiations(code: str) -> str:
+    """The code with explicit instantiations of kernels blanked out."""
+    return _INSTANTIATION.sub(lambda m: "\n" * m[0].count("\n"), code)
+
+
 def convert(source: str, file_name: str) -> str:
     code = without_comments(source)
     instantiations = _INSTANTIATION.findall(code)
-    defined = functions(_INSTANTIATION.sub("", code))
+    defined = functions(without_instantiations(code))
     kernels = {f.name: f for f in defined if f.is_kernel}
     synchronising = _synchronising(defined)
 
@@ -253,7 +259,7 @@ def convert(source: str, file_name: str) -> str:
             raise ShaderError(f"{host_name}: there is no kernel {name}")
         jobs.append((host_name, kernels[name], _split(arguments)))
 
-    text = _INSTANTIATION.sub(lambda m: "\n" * m[0].count("\n"), code)
+    text = without_instantiations(code)
     text = re.sub(r"#include\s*<metal_\w+>|using namespace metal;", "", text)
     text = re.sub(r"\[\[\s*\w+(\(\s*\w+\s*\))?\s*\]\]", "", text)  # attributes
     # A declaration: no pointer, reference or parameter list follows the keyword.

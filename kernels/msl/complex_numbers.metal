@@ -220,5 +220,5 @@ kernel void fft_complete(device const ComplexFloat* in [[buffer(0)]],
   const uint half_length = f.length / 2 + 1;
   const uint at = e % f.length;
   const ulong row = ulong(e / f.length) * half_length;
-  out[e] = at < half_length ? in[row + at] : conjugate(in[row + f.length - at]);
+  out[e] = at < half_length ? ComplexFloat(in[row + at]) : conjugate(in[row + f.length - at]);
 }

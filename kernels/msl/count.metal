@@ -49,7 +49,8 @@ inline long bin_of(float value, constant HistogramArguments& h, uint bins) {
   const float distance = value - h.low;
   const float quotient = min(distance / h.step[0], float(bins));
   const float next = rint(quotient);
-  if (next < 1.0f || fabs(quotient - next) > next * 0x1p-20f) {
+  // 2^-20: a few times the error of the quotient.
+  if (next < 1.0f || fabs(quotient - next) > next * 9.5367431640625e-7f) {
     return min(long(quotient), long(bins) - 1);
   }
   // Close to a whole number: next * step - (value - low), in parts that cancel exactly.
@@ -57,9 +58,9 @@ inline long bin_of(float value, constant HistogramArguments& h, uint bins) {
   const float large = fma(next, h.step[0], -distance), sum = large - rest;
   const float missing =
       fma(next, h.step[1], sum) + fma(next, h.step[2], error_of_sum(large, -rest, sum));
-  // Half of the distance between doubles just below `next`.
+  // Half of the distance between doubles just below `next`: 2^-53 of its power of two.
   const float power = as_type<float>(as_type<uint>(next) & 0x7f800000u);
-  const float rounding = (power == next ? power / 2 : power) * 0x1p-53f;
+  const float rounding = (power == next ? power / 2 : power) * 1.1102230246251565e-16f;
   return min(missing <= h.step[0] * rounding ? long(next) : long(next) - 1, long(bins) - 1);
 }
 

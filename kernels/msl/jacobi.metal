@@ -282,7 +282,7 @@ kernel void linalg_eigh(device const C* matrices [[buffer(0)]], device C* scratc
   float largest = 0.0f;
   for (uint e = t; e < n * n; e += LINALG_THREADS) {
     const uint row = e / n, column = e % n;
-    const C x = row > column ? in[e] : conjugate(in[column * n + row]);
+    const C x = row > column ? C(in[e]) : conjugate(in[column * n + row]);
     a[e] = row == column ? from_real<C>(real_part(x)) : x;
     v[e] = from_real<C>(row == column ? 1.0f : 0.0f);
     largest = jacobi_larger(largest, magnitude(a[e]));
@@ -340,7 +340,7 @@ kernel void linalg_eigh(device const C* matrices [[buffer(0)]], device C* scratc
     values[ulong(matrix) * n + rank] = from_real<C>(finite ? value : NAN);
     if (s.inner == 0) continue;
     for (uint i = 0; i < n; ++i) {
-      vectors[ulong(matrix) * n * n + i * n + rank] = finite ? v[j * n + i] : from_real<C>(NAN);
+      vectors[ulong(matrix) * n * n + i * n + rank] = finite ? C(v[j * n + i]) : from_real<C>(NAN);
     }
   }
 }

@@ -290,8 +290,9 @@ kernel void linalg_upper(device const C* matrices [[buffer(0)]], device C* out [
                          uint e [[thread_position_in_grid]]) {
   const uint column = e % s.columns, row = e / s.columns % s.inner,
              matrix = e / s.columns / s.inner;
-  out[e] = row > column ? from_real<C>(0.0f)
-                        : matrices[ulong(matrix) * s.rows * s.columns + row * s.columns + column];
+  out[e] = row > column
+               ? from_real<C>(0.0f)
+               : C(matrices[ulong(matrix) * s.rows * s.columns + row * s.columns + column]);
 }
 
 template [[host_name("linalg_lu_float")]] kernel void linalg_lu<float>(device float*, device int*,

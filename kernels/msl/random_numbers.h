@@ -11,15 +11,15 @@ inline Philox philox(constant ulong* counter, constant ulong* key) {
 // In [0, 1), of as many random bits as the mantissa holds: exact in the type.
 template <typename T>
 inline T uniform(uint bits) {
-  return float(bits & 0x7fffffu) * 0x1p-23f;
+  return float(bits & 0x7fffffu) * 1.1920928955078125e-7f;  // 2^-23
 }
 template <>
 inline half uniform<half>(uint bits) {
-  return half(float(bits & 0x3ffu) * 0x1p-10f);
+  return half(float(bits & 0x3ffu) * 0.0009765625f);
 }
 template <>
 inline bfloat uniform<bfloat>(uint bits) {
-  return bfloat(float(bits & 0x7fu) * 0x1p-7f);
+  return bfloat(float(bits & 0x7fu) * 0.0078125f);
 }
 
 // Two standard normal numbers by the Box-Muller transform.

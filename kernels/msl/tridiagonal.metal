@@ -33,12 +33,12 @@ kernel void tridiagonal_factor(device const C* matrices [[buffer(0)]],
   device C* u = factors + ulong(matrix) * 4 * n;
   device uchar* swaps = exchanged + ulong(matrix) * n;
   const C zero = from_real<C>(0.0f);
-  C head = diagonal[0], next = n > 1 ? above[0] : zero;
+  C head = diagonal[0], next = n > 1 ? C(above[0]) : zero;
   float row = magnitude(head) + magnitude(next), largest = max(magnitude(head), magnitude(next));
   int failed = 0;
   for (uint i = 0; i + 1 < n; ++i) {
     const C low = below[i + 1], middle = diagonal[i + 1];
-    const C upper = i + 2 < n ? above[i + 1] : zero;
+    const C upper = i + 2 < n ? C(above[i + 1]) : zero;
     const float low_row = magnitude(low) + magnitude(middle) + magnitude(upper);
     const bool exchange = exchanges_rows(head, low, row, low_row, s);
     if (!exchange) row = low_row;
@@ -99,7 +99,7 @@ kernel void tridiagonal_solve(device const C* factors [[buffer(0)]],
   for (uint c = begin; c < end; ++c) {
     C carried = y[c];
     for (uint i = 0; i < n; ++i) {
-      const C below = i + 1 < n ? y[ulong(i + 1) * columns + c] : carried;
+      const C below = i + 1 < n ? C(y[ulong(i + 1) * columns + c]) : carried;
       const bool swap = swaps[i] != 0;
       const C mine = swap ? below : carried;
       x[ulong(i) * columns + c] = mine;
