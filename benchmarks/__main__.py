@@ -8,7 +8,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from absl import app
 
-NAMES = ("dispatch", "graph", "memory", "models", "ops", "rnn")
+NAMES = ("dispatch", "graph", "memory", "models", "ops", "quality", "rnn")
 
 
 def main(argv: list[str]) -> int:

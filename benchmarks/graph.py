@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 from tensorflow_metal_py import bench
 
-MODELS = ("mlp", "cnn", "resnet", "transformer", "lstm")
+MODELS = ("mlp", "cnn", "resnet", "resnet50", "transformer", "lstm")
 TIMED = ("mlp", "cnn", "transformer", "lstm")
 AIM = 1.0  # times stock TensorFlow
 STEPS = 3

@@ -117,31 +117,37 @@ def _cnn(spec: Model) -> keras.Model:
     )
 
 
-def _residual_block(x: Any, filters: int, stride: int) -> Any:
+def _residual_block(x: Any, filters: int, stride: int, momentum: float) -> Any:
     from keras import layers
+
+    def convolve(x, size, stride=1):
+        x = layers.Conv2D(filters, size, strides=stride, padding="same", use_bias=False)(x)
+        return layers.BatchNormalization(momentum=momentum)(x)
 
     shortcut = x
     if stride != 1 or x.shape[-1] != filters:
-        shortcut = layers.Conv2D(filters, 1, strides=stride, use_bias=False)(x)
-        shortcut = layers.BatchNormalization()(shortcut)
-    x = layers.Conv2D(filters, 3, strides=stride, padding="same", use_bias=False)(x)
-    x = layers.ReLU()(layers.BatchNormalization()(x))
-    x = layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
-    x = layers.BatchNormalization()(x)
+        shortcut = convolve(x, 1, stride)
+    x = convolve(layers.ReLU()(convolve(x, 3, stride)), 3)
     return layers.ReLU()(layers.Add()([x, shortcut]))
 
 
-def _resnet(spec: Model) -> keras.Model:
+def _resnet(
+    spec: Model, widths: tuple[int, ...] = (64, 128, 256, 512), momentum: float = 0.99
+) -> keras.Model:
     """ResNet-18 for small images: He et al. 2015, without the first pooling."""
     from keras import Input, Model, layers
 
     inputs = Input(spec.inputs)
-    x = layers.Conv2D(64, 3, padding="same", use_bias=False)(inputs)
-    x = layers.ReLU()(layers.BatchNormalization()(x))
-    for filters, stride in ((64, 1), (128, 2), (256, 2), (512, 2)):
-        x = _residual_block(x, filters, stride)
-        x = _residual_block(x, filters, 1)
+    x = layers.Conv2D(widths[0], 3, padding="same", use_bias=False)(inputs)
+    x = layers.ReLU()(layers.BatchNormalization(momentum=momentum)(x))
+    for i, filters in enumerate(widths):
+        x = _residual_block(x, filters, 2 if i else 1, momentum)
+        x = _residual_block(x, filters, 1, momentum)
     return Model(inputs, _classify(layers.GlobalAveragePooling2D()(x), spec.classes))
+
+
+def _small_resnet(spec: Model) -> keras.Model:
+    return _resnet(spec, widths=(16, 32), momentum=0.9)
 
 
 def _transformer(spec: Model, width: int = 256, blocks: int = 4, heads: int = 4) -> keras.Model:
@@ -271,6 +277,7 @@ MODELS = {
     "mlp": Model(_mlp, (32, 32, 3), batch=256, summary="3 dense layers"),
     "cnn": Model(_cnn, (8, 8, 1), summary="2 convolutions with batch normalisation"),
     "resnet": Model(_resnet, (32, 32, 3), batch=64, summary="ResNet-18 for 32x32 images"),
+    "small_resnet": Model(_small_resnet, (8, 8, 1), summary="residual network of 10 layers"),
     "transformer": Model(
         _transformer, (128,), vocabulary=1000, batch=16, summary="4-layer encoder, width 256"
     ),
@@ -281,6 +288,7 @@ MODELS = {
     "embedding": Model(_embedding, (64,), vocabulary=17, summary="embedding classifier"),
     "vae": Model(_vae, (8, 8, 1), classes=0, summary="variational autoencoder"),
     "unet": Model(_unet, (32, 32, 1), classes=0, batch=8, summary="U-Net of two levels"),
+    "resnet50": Model(_application("ResNet50"), (32, 32, 3), batch=8, summary="ResNet50"),
     "mobilenet": Model(_application("MobileNetV2"), (32, 32, 3), batch=16, summary="MobileNetV2"),
     "efficientnet": Model(
         _application("EfficientNetB0"), (32, 32, 3), batch=8, summary="EfficientNetB0"

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.framework import graph_pb2
 
+import tensorflow_metal_py as metal
 from tests import rewriting, spine
 
 X = tf.constant(np.linspace(-1, 2, 12, dtype="float32").reshape(3, 4))
@@ -274,6 +275,26 @@ def test_checkpoints(tmp_path):
             restore(other)
             for a, b in zip(trained.weights, other.weights, strict=True):
                 assert np.array_equal(a, b)
+
+
+def test_a_last_partial_batch_compiles_each_executable_once_more():
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((70, 20)).astype("float32"), rng.integers(0, 10, 70)
+    with tf.device(f"/{spine.device_type()}:0"):
+        model = keras.Sequential(
+            [keras.Input((20,)), keras.layers.Dense(32, "relu"), keras.layers.Dense(10)]
+        )
+        model.compile(
+            "adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False
+        )
+        compiles = []
+        for part in (slice(64), slice(70), slice(70), slice(70)):  # in batches of 32: 32, 32, 6
+            metal.reset_stats()
+            model.fit(x[part], y[part], batch_size=32, verbose=0)
+            compiles.append(metal.stats()["compiles"])
+    assert compiles[0] > 0
+    assert 0 < compiles[1] <= compiles[0]
+    assert compiles[2:] == [0, 0]
 
 
 @pytest.mark.parametrize("shape", ["wide", "deep"])

@@ -21,9 +21,9 @@ TOLERANCE = {
 }
 # The steps in which a model is compared: big ones drift apart by rounding alone, on any two
 # machines.
-STEPS = {"mobilenet": 1, "efficientnet": 1, "resnet": 1}
+STEPS = {"mobilenet": 1, "efficientnet": 1, "resnet": 1, "resnet50": 1}
 # Hundreds of layers: over half a minute each.
-LARGE = ("mobilenet", "efficientnet", "resnet")
+LARGE = ("mobilenet", "efficientnet", "resnet", "resnet50")
 
 
 @pytest.mark.parametrize(

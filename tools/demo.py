@@ -26,17 +26,16 @@ from absl import app, flags
 import tensorflow_metal_py as metal
 from tensorflow_metal_py import models
 from tensorflow_metal_py.bench import CPU, POLICIES
+from tools import digits
 
-Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-
-# name -> (model of tensorflow_metal_py.models, shape of an example, largest token or None)
+# name -> (model of tensorflow_metal_py.models, shape of an example)
 DEMOS = {
-    "cnn": ("cnn", (8, 8, 1), None),
-    "mlp": ("mlp", (8, 8, 1), None),
-    "lstm": ("small_lstm", (8, 8), None),
-    "transformer": ("small_transformer", (8, 8), None),
-    "embedding": ("embedding", (64,), 16),
-    "vae": ("vae", (8, 8, 1), None),
+    "cnn": ("cnn", (8, 8, 1)),
+    "mlp": ("mlp", (8, 8, 1)),
+    "lstm": ("small_lstm", (8, 8)),
+    "transformer": ("small_transformer", (8, 8)),
+    "embedding": ("embedding", (64,)),
+    "vae": ("vae", (8, 8, 1)),
 }
 
 LEARNING_RATE = 3e-3
@@ -84,28 +83,14 @@ class Run:
         return f"{sum(self.stats[c] for c in counters) / len(self.losses):.1f}"
 
 
-def digits() -> Arrays:
-    """1,797 images of 8x8 numbers from 0 to 16 as the model wants them, and their labels; a fifth
-    of them for testing. Returns x_train, x_test, y_train, y_test."""
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-
-    name, shape, tokens = DEMOS[FLAGS.model]
-    data = load_digits()
-    x = data.data.reshape(-1, *shape)
-    x = x.astype(np.int32) if tokens else (x / 16).astype(np.float32)
-    y = data.target.astype(np.int64) if models.find(name).classes else x
-    return train_test_split(x, y, test_size=0.2, random_state=0)
-
-
 def learning_rate(epoch: int, _: float) -> float:
     return LEARNING_RATE * (1 - epoch / FLAGS.epochs)
 
 
-def train(device: str, policy: str, data: Arrays) -> Run:
+def train(device: str, policy: str, data: digits.Arrays) -> Run:
     x_train, x_test, y_train, y_test = data
     print(f"\n--- {FLAGS.model}, {policy} on {device} ---", flush=True)
-    name, shape, _ = DEMOS[FLAGS.model]
+    name, shape = DEMOS[FLAGS.model]
     keras.config.set_dtype_policy(policy)
     metal.reset_stats()
     with tf.device(device):
@@ -207,7 +192,8 @@ def main(_) -> int:
     if not devices:
         print(f"No Metal device: {metal.status()['reason']}")
         return 1
-    data = digits()
+    name, shape = DEMOS[FLAGS.model]
+    data = digits.load(models.find(name, inputs=shape))
     runs = [train(devices[0].name, policy, data) for policy in FLAGS.policies]
     reference = train(CPU, "float32", data)
     runs.append(reference)

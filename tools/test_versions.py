@@ -43,25 +43,36 @@ _INSTALL_ONLY = flags.DEFINE_boolean("install_only", False, "Make the environmen
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A TensorFlow to test with; its own requirements choose keras and numpy."""
+    """A TensorFlow to test with; its own requirements choose keras and numpy.
+
+    `tf_keras` (Keras 2) asks for a distribution called tensorflow, so it goes in without its
+    requirements.
+    """
 
     name: str
     requirement: str
+    tf_keras: str
     environment: dict[str, str] = dataclasses.field(default_factory=dict)
     nightly: bool = False
 
 
 CPU = "tensorflow-cpu" if sys.platform == "linux" else "tensorflow"
 MATRIX = (
-    Row("2.18", f"{CPU}==2.18.1"),
-    Row("2.19", f"{CPU}==2.19.1"),
-    Row("2.20", f"{CPU}==2.20.0"),
-    Row("2.21", f"{CPU}==2.21.0"),
-    Row("2.22", "tf-nightly-cpu>=2.22.0.dev0,<2.23.0.dev0", nightly=True),
+    Row("2.18", f"{CPU}==2.18.1", "tf_keras==2.18.0"),
+    Row("2.19", f"{CPU}==2.19.1", "tf_keras==2.19.0"),
+    Row("2.20", f"{CPU}==2.20.0", "tf_keras==2.20.1"),
+    Row("2.21", f"{CPU}==2.21.0", "tf_keras==2.21.0"),
+    Row(
+        "2.22",
+        "tf-nightly-cpu>=2.22.0.dev0,<2.23.0.dev0",
+        "tf-keras-nightly>=2.22.0.dev0,<2.23.0.dev0",
+        nightly=True,
+    ),
     # For Linux there is only a CUDA build, whose own kernels claim the type GPU.
     Row(
         "2.23",
         "tf-nightly>=2.23.0.dev0",
+        "tf-keras-nightly>=2.23.0.dev0",
         {"TF_METAL_DEVICE_TYPE": "METAL", "CUDA_VISIBLE_DEVICES": ""},
         nightly=True,
     ),
@@ -104,13 +115,14 @@ def make_venv(row: Row) -> pathlib.Path:
     folder = pathlib.Path(_VENVS.value) / row.name
     python = folder / "bin" / "python"
     complete = folder / ".complete"
-    wanted = "\n".join([row.requirement, *TEST_REQUIREMENTS])
+    wanted = "\n".join([row.requirement, row.tf_keras, *TEST_REQUIREMENTS])
     finished = complete.exists() and complete.read_text() == wanted
     if not finished or (_REFRESH.value and row.nightly):
         say(f"  installing {row.requirement} into {folder}")
         subprocess.run([_PYTHON.value, "-m", "venv", "--clear", folder], check=True)
         pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         subprocess.run([*pip, row.requirement, *TEST_REQUIREMENTS], check=True)
+        subprocess.run([*pip, "--no-deps", row.tf_keras], check=True)
         complete.write_text(wanted)
     return python
 
