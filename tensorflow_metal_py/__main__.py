@@ -3,37 +3,31 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 import tensorflow_metal_py as metal
 from tensorflow_metal_py import _runtime, bench, doctor, fusions
-
-
-def print_table(rows: list[tuple[Any, ...]]) -> None:
-    widths = [max(len(str(row[i])) for row in rows) for i in range(len(rows[0]))] if rows else []
-    for row in rows:
-        print("  ".join(str(cell).ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip())
+from tensorflow_metal_py.tables import format_table
 
 
 def env() -> None:
     """status, devices and every environment variable"""
-    print_table([*metal.status().items()])
+    print(format_table([*metal.status().items()]))
     print()
     for device in metal.devices():
         print(device)
     print()
     rows = metal.environment()
-    print_table([(row.name, row.value or "-", row.help) for row in rows])
+    print(format_table([(row.name, row.value or "-", row.help) for row in rows]))
 
 
 def ops() -> None:
     """the ops that the device has kernels for, with their dtypes"""
-    print_table([tuple(row.values()) for row in _runtime.call("ops")])
+    print(format_table([tuple(row.values()) for row in _runtime.call("ops")]))
 
 
 def stats() -> None:
     """the names of the counters, and their values in a fresh process"""
-    print_table([*metal.stats().items()])
+    print(format_table([*metal.stats().items()]))
 
 
 # Each takes the arguments that follow its name and returns the exit status; None is success.

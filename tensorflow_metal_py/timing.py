@@ -57,6 +57,11 @@ def interleave(
     return {name: Timing(tuple(values)) for name, values in seconds.items()}
 
 
+def beats(a: Timing, b: Timing) -> bool:
+    """Whether `a` is faster than `b` by more than their spread."""
+    return b.median / a.median - 1 > a.spread + b.spread
+
+
 def print_row(
     label: str, timings: dict[str, Timing], unit: float = 1e-6, name: str = "us"
 ) -> float:
