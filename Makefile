@@ -28,7 +28,7 @@ CPP_FILES = $(shell git ls-files '*.cc' '*.h' '*.metal')
 PACKAGING_PYTHONS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv build test test-slow soak demo lint format docs docs-check cross-macos test-sanitize test-versions \
+.PHONY: help venv build test test-slow test-macos-versions soak demo lint format docs docs-check cross-macos test-sanitize test-versions \
 	test-versions-smoke test-packaging bazel shims bench clean FORCE
 
 help: ## list the targets
@@ -64,10 +64,13 @@ FORCE:
 PYTEST := $(PY) -m pytest -q -n $(JOBS) --dist worksteal
 
 test: build ## all tests but the slow ones and packaging (ARGS="-k name" selects)
-	$(PYTEST) -m "not packaging and not slow and not soak" tests $(ARGS)
+	$(PYTEST) -m "not packaging and not slow and not soak and not macos_versions" tests $(ARGS)
 
 test-slow: build ## the tests that take over half a minute each: large models
 	$(PYTEST) -m slow tests $(ARGS)
+
+test-macos-versions: build ## every op with the oldest and the newest macOS simulated
+	$(PY) -m pytest -q -m macos_versions tests $(ARGS)
 
 soak: build ## hours of random programs and long trainings, with and without graph passes
 	$(PYTEST) -m soak tests $(ARGS)

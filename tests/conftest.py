@@ -89,3 +89,4 @@ def run_python():
 
 def pytest_addoption(parser):
     parser.addoption("--case", default="", help="op cases to run (fnmatch on the name)")
+    parser.addoption("--sample", action="store_true", help="one op case for each op")

@@ -18,8 +18,9 @@ def main(source: str, output: str) -> None:
         name, kind, *rest = line.split("\t")
         if kind == ":":
             parents.add((name, rest[0]))
+        if kind not in "+-":
             continue
-        selector, encoding, macos = rest
+        selector, encoding, macos, _ = rest
         if methods.setdefault((name, kind, selector), (encoding, macos)) != (encoding, macos):
             sys.exit(f"{source}: two entries for {kind}[{name} {selector}]")
     lines = [

@@ -4,8 +4,12 @@
 Input is a JSON file with one row per Objective-C method (`api`: class, selector, kind, types, first
 macOS) and the underlying types of enums (`enums`). Output rows, tab separated:
 
-    class  +|-  selector  encoding  first macOS     a method; encoding as objc::signature writes it
-    class  :    parent                              a superclass or an adopted protocol
+    class  +|-  selector  encoding  first macOS  types    a method; encoding as objc::signature
+                                          writes it, types as declared: result|argument|...
+    class  :    parent                    a superclass or an adopted protocol
+    class  @                              a protocol
+    type   =    meaning                   an enum or block of those methods
+    enum   #    name      value           what the enum lists
 """
 
 from __future__ import annotations
@@ -84,7 +88,8 @@ _STRUCTS = {
 
 def _encode(text: str, enums: dict[str, str]) -> str | None:
     """The encoding of an Objective-C type, None when it is not known."""
-    text = re.sub(r"\s*_Nullable", "", text).strip()
+    if re.match(r"Option\b", text):  # a type that the source could not tell
+        return None
     if text in enums:
         text = enums[text]
     if text in _SCALARS:
@@ -123,6 +128,20 @@ def _first_macos(row: dict) -> str | None:
     return "12.0" if old else "26.0"
 
 
+def _meaning(name: str, data: dict, enums: dict[str, str]) -> str | None:
+    """What a named type of the rows is; None for classes and what C knows."""
+    if name in enums:
+        return f"enum {enums[name]}"
+    return data["block_types"].get(name)
+
+
+def _declared(text: str) -> str:
+    """A type as declared, without nullability and the types of elements."""
+    text = re.sub(r"\s*_Nullable", "", text).strip()
+    text = re.sub(r"\bBool\b", "BOOL", text)
+    return re.sub(r"(?<!\bid)<[^<>]*(?:<[^<>]*>[^<>]*)*>", "", text)
+
+
 def _wanted(name: str) -> bool:
     return name in _CLASSES or name.startswith(_PREFIXES)
 
@@ -132,18 +151,28 @@ def main(argv: list[str]) -> None:
     with open(_API.value, encoding="utf-8") as file:
         data = json.load(file)
     enums = {e["enum"]: e["underlying"] for e in data["enums"]}
-    rows, classes, unknown = set(), set(), set()
+    rows, classes, names, unknown = set(), set(), set(), set()
     for row in data["api"]:
         name, macos = row["class"], _first_macos(row)
         if not _wanted(name) or macos is None:
             continue
         classes.add(name)
-        types = [_encode(t, enums) for t in [row["return_type"], *row["arg_types"]]]
+        declared = [_declared(t) for t in [row["return_type"], *row["arg_types"]]]
+        types = [_encode(t, enums) for t in declared]
         if None in types or len(types) - 1 != row["selector"].count(":"):
             unknown.add(f"{name} {row['selector']}")
             continue
         encoding = types[0] + "@:" + "".join(types[1:])
-        rows.add((name, "+" if row["kind"] == "class" else "-", row["selector"], encoding, macos))
+        sign = "+" if row["kind"] == "class" else "-"
+        rows.add((name, sign, row["selector"], encoding, macos, "|".join(declared)))
+        names.update(re.findall(r"\w+", " ".join(declared)))
+        if row["is_protocol"]:
+            rows.add((name, "@"))
+    meanings = {name: _meaning(name, data, enums) for name in names}
+    rows |= {(name, "=", _declared(text)) for name, text in meanings.items() if text}
+    for enum in data["enums"]:
+        if enum["enum"] in names:
+            rows |= {(enum["enum"], "#", name, str(n)) for name, n in enum["values"].items()}
     for name in classes:
         default = "MPSGraphObject" if name.startswith("MPSGraph") else "NSObject"
         parents = _PARENTS.get(name, [default] if name != "NSObject" else [])

@@ -1,0 +1,60 @@
+"""The ops on each macOS that makes a difference: the simulation of its frameworks lacks what is newer.
+
+`make test` runs one case for each op; `make test-macos-versions` runs them all.
+"""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+
+# The oldest that is served, and the newest that the catalogue knows. 15.0, where offsets into
+# buffers and math modes begin, is what all other tests simulate.
+VERSIONS = ["14.0", "26.0"]
+
+_REGISTERED = """
+import json
+from tests import spine
+import tensorflow_metal_py as metal
+print(json.dumps([metal.devices()[0].macos, spine.registered()]))
+"""
+
+
+def _test_ops(macos: str, *arguments: str, timeout: int) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "tests/test_ops.py", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "TF_METAL_HOST_MACOS": macos},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout[-4000:]
+
+
+@pytest.mark.parametrize("macos", VERSIONS)
+def test_an_op_of_each_kind(macos):
+    _test_ops(macos, "--sample", "-k", "test_value", timeout=240)
+
+
+@pytest.mark.macos_versions
+@pytest.mark.parametrize("macos", VERSIONS)
+def test_all_ops(macos):
+    _test_ops(macos, "-n", "2", "--dist", "worksteal", timeout=1500)
+
+
+def test_every_version_registers_the_same(run_python):
+    """No row is of a newer macOS than the oldest: the ops are there for all."""
+    found = []
+    for macos in [*VERSIONS, "15.0"]:
+        said = run_python(_REGISTERED, env={"TF_METAL_HOST_MACOS": macos}).stdout
+        version, ops = json.loads(said.splitlines()[-1])
+        assert version == macos
+        found.append(ops)
+    assert found[0] == found[1] == found[2]
+    assert len(found[0]) > 300
