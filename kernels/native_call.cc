@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "plugin/device/blit.h"
 #include "plugin/error.h"
 
 namespace tfmetal {
@@ -10,10 +11,6 @@ namespace {
 
 // Shaders see their position in the grid as a 32-bit number.
 constexpr NSUInteger kMaxGridWidth = 0xffffffff;
-
-// Offsets and sizes of blits are multiples of this.
-constexpr size_t kBlitAlignment = 4;
-size_t blit_part(size_t bytes) { return bytes - bytes % kBlitAlignment; }
 
 }  // namespace
 
@@ -46,33 +43,11 @@ void NativeCall::dispatch(const std::string& shader, mtl::Size threads,
 }
 
 void NativeCall::copy(BufferSlice from, BufferSlice to, size_t bytes) {
-  const size_t words = (from.offset | to.offset) % kBlitAlignment == 0 ? blit_part(bytes) : 0;
-  if (words > 0) {
-    const mtl::BlitCommandEncoder encoder = to_.blit_encoder();
-    encoder.set_label(label_.string());
-    encoder.copy(from.buffer(), from.offset, to.buffer(), to.offset, words);
-    encoder.end_encoding();
-  }
-  const uint64_t rest = bytes - words;
-  if (rest == 0) return;
-  from.offset += words;
-  to.offset += words;
-  dispatch("copy_bytes", static_cast<int64_t>(rest), {{to}, {from}, value(rest)});
+  encode_copy(device_, to_, label_, to, from, bytes);
 }
 
 void NativeCall::clear(BufferSlice to, size_t bytes) {
-  const size_t words = to.offset % kBlitAlignment == 0 ? blit_part(bytes) : 0;
-  if (words > 0) {
-    const mtl::BlitCommandEncoder encoder = to_.blit_encoder();
-    encoder.set_label(label_.string());
-    encoder.fill(to.buffer(), {to.offset, words}, 0);
-    encoder.end_encoding();
-  }
-  const uint64_t rest = bytes - words;
-  if (rest == 0) return;
-  const uint8_t zero = 0;
-  to.offset += words;
-  dispatch("fill_1", static_cast<int64_t>(rest), {{to}, value(zero), value(rest)});
+  encode_fill(device_, to_, label_, to, 0, bytes);
 }
 
 namespace {

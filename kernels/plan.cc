@@ -5,6 +5,7 @@
 #include <list>
 
 #include "kernels/native_call.h"
+#include "plugin/device/blit.h"
 #include "plugin/device/stats.h"
 #include "plugin/env.h"
 
@@ -256,13 +257,6 @@ BufferSlice copy_target(Block* scratch, Device& device, size_t bytes) {
   return {scratch, 0};
 }
 
-void blit(mps::CommandBuffer to, BufferSlice from, BufferSlice dest, size_t bytes) {
-  const mtl::BlitCommandEncoder encoder = to.blit_encoder();
-  encoder.copy(from.buffer(), from.offset, dest.buffer(), dest.offset, bytes);
-  encoder.end_encoding();
-  stats().encodes++;
-}
-
 objc::Ref<mpsg::TensorData> tensor_data(const GraphSegment::Binding& binding, BufferSlice slice) {
   if (slice.offset == 0) {
     return mpsg::TensorData::make(slice.buffer(), binding.shape, binding.type);
@@ -295,7 +289,8 @@ void Plan::encode_graph(mps::CommandBuffer to, Device& device, std::span<const B
           copy_back.emplace_back(aligned, slice);
           copy_bytes.push_back(binding.bytes);
         } else {
-          blit(to, slice, aligned, binding.bytes);
+          encode_copy(device, to, copy_label(), aligned, slice, binding.bytes);
+          stats().encodes++;
         }
         slice = aligned;
       }
@@ -308,7 +303,9 @@ void Plan::encode_graph(mps::CommandBuffer to, Device& device, std::span<const B
   const ns::Array targets = collect(graph_->targets, outputs, true);
   graph_->executable.encode(to, feeds, targets);
   for (size_t i = 0; i < copy_back.size(); ++i) {
-    blit(to, copy_back[i].first, copy_back[i].second, copy_bytes[i]);
+    const auto& [aligned, slice] = copy_back[i];
+    encode_copy(device, to, copy_label(), slice, aligned, copy_bytes[i]);
+    stats().encodes++;
   }
 }
 

@@ -1,4 +1,4 @@
-"""The ops on each macOS that makes a difference: the simulation of its frameworks lacks what is newer.
+"""The ops on each macOS that makes a difference: its simulation lacks what is newer.
 
 `make test` runs one case for each op; `make test-macos-versions` runs them all.
 """

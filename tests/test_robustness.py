@@ -111,6 +111,13 @@ with tf.device({DEVICE!r}):
         np.testing.assert_allclose(tf.exp(row(i)), np.exp(x[i]), rtol=1e-6)
         np.testing.assert_array_equal(row(i)[2:5], x[i, 2:5])
         np.testing.assert_array_equal(R.Add(x=row(i), y=row(3)), x[i] + x[3])
+    half = x[:, :5].astype(np.float16)  # rows begin where no blit can
+    rows = R.TensorListFromTensor(tensor=tf.constant(half), element_shape=[5])
+    for i in range(4):
+        row = R.TensorListGetItem(
+            input_handle=rows, index=i, element_shape=[5], element_dtype=tf.float16)
+        np.testing.assert_array_equal(tf.abs(row), half[i])
+        np.testing.assert_array_equal(tf.identity(row) * tf.constant(2, tf.float16), half[i] * 2)
 print("right")
 """
     assert "right" in run_python(code, env={"TF_METAL_HOST_MACOS": macos}).stdout

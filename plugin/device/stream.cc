@@ -1,10 +1,9 @@
 #include "plugin/device/stream.h"
 
-#include <algorithm>
 #include <cstring>
 
+#include "plugin/device/blit.h"
 #include "plugin/device/device.h"
-#include "plugin/device/encoder.h"
 #include "plugin/device/stats.h"
 #include "plugin/log.h"
 #include "plugin/variables/shim_loader.h"
@@ -14,33 +13,8 @@ namespace tfmetal {
 namespace {
 
 // Never destroyed: work may be in flight while the process exits.
-const Label& kCopyLabel = *new Label("copy");
 const Label& kFillLabel = *new Label("fill");
-// Metal's copy of 4 GiB and more fails without an error (pytorch#124335); a grid has fewer than
-// 2^32 threads.
-constexpr size_t kLargestPiece = size_t{1} << 31;
-// Blits want offsets and sizes in multiples of this on macOS (Apple's documentation).
-constexpr size_t kBlitAlignment = 4;
-constexpr NSUInteger kThreadsPerGroup = 256;
-
-bool blit_aligned(size_t a, size_t b) { return (a | b) % kBlitAlignment == 0; }
-
-// Calls `piece(offset, size)` for ranges that Metal can deal with at once.
-template <class Piece>
-void in_pieces(size_t size, const Piece& piece) {
-  for (size_t done = 0; done < size; done += kLargestPiece) {
-    piece(done, std::min(size - done, kLargestPiece));
-  }
-}
-
-// Runs `shader` with one thread per element; it finds their number in its third argument.
-void dispatch(mtl::ComputeCommandEncoder encoder, mtl::ComputePipelineState shader,
-              uint64_t elements) {
-  encoder.set_pipeline(shader);
-  encoder.set_bytes(&elements, sizeof elements, 2);
-  encoder.dispatch_threads({elements, 1, 1},
-                           {std::min<NSUInteger>(elements, kThreadsPerGroup), 1, 1});
-}
+constexpr size_t kPatternBytes = 4;
 
 }  // namespace
 
@@ -127,55 +101,25 @@ void Stream::copy(BufferSlice to, BufferSlice from, size_t size) {
 
 void Stream::encode_copy(BufferSlice to, BufferSlice from, size_t size) {
   const BufferSlice uses[] = {to, from};
-  const EncodeInfo info{&kCopyLabel, uses, 2 * size, 1};
-  if (blit_aligned(to.offset | from.offset, size)) {
-    return timeline_.encode(info, [&](mps::CommandBuffer buffer) {
-      const Encoder encoder(buffer.blit_encoder(), kCopyLabel);
-      in_pieces(size, [&](size_t offset, size_t bytes) {
-        encoder->copy(from.buffer(), from.offset + offset, to.buffer(), to.offset + offset, bytes);
-      });
-    });
-  }
-  const mtl::ComputePipelineState shader = device_.pipeline("copy_bytes");
-  timeline_.encode(info, [&](mps::CommandBuffer buffer) {
-    const Encoder encoder(buffer.compute_encoder(), kCopyLabel);
-    in_pieces(size, [&](size_t offset, size_t bytes) {
-      encoder->set_buffer(to.buffer(), to.offset + offset, 0);
-      encoder->set_buffer(from.buffer(), from.offset + offset, 1);
-      dispatch(*encoder, shader, bytes);
-    });
+  timeline_.encode({&copy_label(), uses, 2 * size, 1}, [&](mps::CommandBuffer buffer) {
+    tfmetal::encode_copy(device_, buffer, copy_label(), to, from, size);
   });
 }
 
 void Stream::fill(BufferSlice to, uint8_t value, size_t size) {
   if (size == 0) return;
-  if (!blit_aligned(to.offset, size)) return fill_elements(to, "fill_1", value, size);
   timeline_.encode({&kFillLabel, {&to, 1}, size, 1}, [&](mps::CommandBuffer buffer) {
-    const Encoder encoder(buffer.blit_encoder(), kFillLabel);
-    encoder->fill(to.buffer(), {to.offset, size}, value);
+    encode_fill(device_, buffer, kFillLabel, to, value, size);
   });
 }
 
 void Stream::fill32(BufferSlice to, uint32_t value, size_t size) {
   if (size == 0) return;
-  if (!blit_aligned(to.offset, size)) {
+  if ((to.offset | size) % kPatternBytes != 0) {
     throw_internal("fill of ", size, " bytes at offset ", to.offset, " by a 32-bit pattern");
   }
-  const uint8_t byte = value & 0xff;
-  if (value == byte * 0x01010101u) return fill(to, byte, size);
-  fill_elements(to, "fill_4", value, size);
-}
-
-template <class T>
-void Stream::fill_elements(BufferSlice to, const char* shader, T value, size_t size) {
-  const mtl::ComputePipelineState pipeline = device_.pipeline(shader);
   timeline_.encode({&kFillLabel, {&to, 1}, size, 1}, [&](mps::CommandBuffer buffer) {
-    const Encoder encoder(buffer.compute_encoder(), kFillLabel);
-    encoder->set_bytes(&value, sizeof value, 1);
-    in_pieces(size, [&](size_t offset, size_t bytes) {
-      encoder->set_buffer(to.buffer(), to.offset + offset, 0);
-      dispatch(*encoder, pipeline, bytes / sizeof value);
-    });
+    encode_fill32(device_, buffer, kFillLabel, to, value, size);
   });
 }
 

@@ -69,8 +69,6 @@ class Stream {
 
  private:
   void encode_copy(BufferSlice to, BufferSlice from, size_t size);
-  template <class T>
-  void fill_elements(BufferSlice to, const char* shader, T value, size_t size);
 
   Device& device_;
   Timeline& timeline_;

@@ -32,13 +32,13 @@ struct Fixture {
         device.new_library(tfmetal::kShaderSource, mtl::CompileOptions::make(), &error);
     return device.new_pipeline(library.new_function(name), &error);
   }
-  void fill(mtl::CommandBuffer to, size_t offset, uint8_t value, const std::string& label) {
+  void fill(mtl::CommandBuffer to, size_t cell, uint8_t value, const std::string& label) {
     const mtl::BlitCommandEncoder blit = to.blit_encoder();
     blit.set_label(ns::String::make(label));
-    blit.fill(data, {offset, 1}, value);
+    blit.fill(data, {4 * cell, 4}, value);
     blit.end_encoding();
   }
-  char byte(size_t i) const { return static_cast<const char*>(data.contents())[i]; }
+  char byte(size_t cell) const { return static_cast<const char*>(data.contents())[4 * cell]; }
 };
 
 // Every class that a command buffer may keep alive.
@@ -114,17 +114,17 @@ DEATH_TEST(encode_into_ended_encoder, "the encoder has ended encoding") {
   Fixture f;
   const mtl::BlitCommandEncoder blit = f.buffer.blit_encoder();
   blit.end_encoding();
-  blit.fill(f.data, {0, 1}, 0);
+  blit.fill(f.data, {0, 4}, 0);
 }
-DEATH_TEST(copy_out_of_range, "offset 60 + size 5 exceeds the buffer length 64") {
+DEATH_TEST(copy_out_of_range, "offset 60 + size 8 exceeds the buffer length 64") {
   Fixture f;
   const auto other = f.device.new_buffer(64);
-  f.buffer.blit_encoder().copy(f.data, 60, other, 0, 5);
+  f.buffer.blit_encoder().copy(f.data, 60, other, 0, 8);
 }
 DEATH_TEST(copy_with_wrapping_range, "exceeds the buffer length 64") {
   Fixture f;
   const auto other = f.device.new_buffer(64);
-  f.buffer.blit_encoder().copy(f.data, 32, other, 0, ~0ul - 8);
+  f.buffer.blit_encoder().copy(f.data, ~0ul - 3, other, 0, 32);
 }
 DEATH_TEST(copy_of_overlapping_ranges, "source and destination ranges overlap") {
   Fixture f;
@@ -137,7 +137,21 @@ DEATH_TEST(copy_of_nothing, "size must be greater than 0") {
 }
 DEATH_TEST(fill_out_of_range, "exceeds the buffer length 64") {
   Fixture f;
-  f.buffer.blit_encoder().fill(f.data, {64, 1}, 0);
+  f.buffer.blit_encoder().fill(f.data, {64, 4}, 0);
+}
+DEATH_TEST(copy_that_is_not_aligned, "offset 2 and size 4 must be multiples of 4 on macOS") {
+  Fixture f;
+  const auto other = f.device.new_buffer(64);
+  f.buffer.blit_encoder().copy(f.data, 2, other, 0, 4);
+}
+DEATH_TEST(fill_that_is_not_aligned, "offset 4 and size 3 must be multiples of 4 on macOS") {
+  Fixture f;
+  f.buffer.blit_encoder().fill(f.data, {4, 3}, 0);
+}
+DEATH_TEST(copy_of_4_gib, "a Mac leaves blits of 4 GiB and more undone") {
+  Fixture f;
+  const auto other = f.device.new_buffer(64);
+  f.buffer.blit_encoder().copy(f.data, 0, other, 0, size_t{1} << 32);
 }
 DEATH_TEST(buffer_of_zero_length, "Cannot create buffer of zero length") {
   Fixture f;

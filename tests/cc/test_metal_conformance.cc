@@ -38,17 +38,33 @@ std::string content(mtl::Buffer buffer) {
   return std::string(static_cast<const char*>(buffer.contents()), buffer.length());
 }
 
-void copy_bytes(mtl::CommandBuffer buffer, mtl::Buffer from, size_t from_offset, mtl::Buffer to,
+// Blits deal in multiples of four bytes: in these texts a character is a cell of as many.
+constexpr size_t kCell = 4;
+ns::Ref<mtl::Buffer> cells(Fixture& f, const std::string& text) {
+  std::string bytes;
+  for (char c : text) bytes.append(kCell, c);
+  return f.bytes(bytes);
+}
+std::string text_of(mtl::Buffer cells) {
+  const std::string bytes = content(cells);
+  std::string text;
+  for (size_t i = 0; i < bytes.size(); i += kCell) {
+    text += bytes.substr(i, kCell) == std::string(kCell, bytes[i]) ? bytes[i] : '?';
+  }
+  return text;
+}
+
+void copy_cells(mtl::CommandBuffer buffer, mtl::Buffer from, size_t from_offset, mtl::Buffer to,
                 size_t to_offset, size_t size) {
   mtl::BlitCommandEncoder blit = buffer.blit_encoder();
-  blit.copy(from, from_offset, to, to_offset, size);
+  blit.copy(from, kCell * from_offset, to, kCell * to_offset, kCell * size);
   blit.end_encoding();
 }
 
-void fill_bytes(mtl::CommandBuffer buffer, mtl::Buffer to, size_t offset, size_t size,
+void fill_cells(mtl::CommandBuffer buffer, mtl::Buffer to, size_t offset, size_t size,
                 uint8_t value) {
   mtl::BlitCommandEncoder blit = buffer.blit_encoder();
-  blit.fill(to, {offset, size}, value);
+  blit.fill(to, {kCell * offset, kCell * size}, value);
   blit.end_encoding();
 }
 
@@ -122,73 +138,73 @@ TEST(buffer_that_is_too_large_is_nil) {
 
 TEST(copy_between_buffers) {
   Fixture f;
-  const auto from = f.bytes("0123456789"), to = f.bytes("..........");
+  const auto from = cells(f, "0123456789"), to = cells(f, "..........");
   const mtl::CommandBuffer buffer = f.queue.command_buffer();
-  copy_bytes(buffer, from, 2, to, 5, 3);
+  copy_cells(buffer, from, 2, to, 5, 3);
   buffer.commit();
   buffer.wait_until_completed();
-  CHECK_EQ(content(to), ".....234..");
+  CHECK_EQ(text_of(to), ".....234..");
 }
 
 TEST(copy_within_a_buffer) {
   Fixture f;
-  const auto data = f.bytes("0123456789");
+  const auto data = cells(f, "0123456789");
   const mtl::CommandBuffer buffer = f.queue.command_buffer();
-  copy_bytes(buffer, data, 0, data, 5, 5);
+  copy_cells(buffer, data, 0, data, 5, 5);
   buffer.commit();
   buffer.wait_until_completed();
-  CHECK_EQ(content(data), "0123401234");
+  CHECK_EQ(text_of(data), "0123401234");
 }
 
 TEST(fill_a_range) {
   Fixture f;
-  const auto data = f.bytes("..........");
+  const auto data = cells(f, "..........");
   const mtl::CommandBuffer buffer = f.queue.command_buffer();
-  fill_bytes(buffer, data, 3, 4, 'x');
+  fill_cells(buffer, data, 3, 4, 'x');
   buffer.commit();
   buffer.wait_until_completed();
-  CHECK_EQ(content(data), "...xxxx...");
+  CHECK_EQ(text_of(data), "...xxxx...");
 }
 
 TEST(encoders_of_a_buffer_run_in_order) {
   Fixture f;
-  const auto a = f.bytes("a"), b = f.bytes("b"), c = f.bytes("c");
+  const auto a = cells(f, "a"), b = cells(f, "b"), c = cells(f, "c");
   const mtl::CommandBuffer buffer = f.queue.command_buffer();
-  copy_bytes(buffer, a, 0, b, 0, 1);
-  copy_bytes(buffer, b, 0, c, 0, 1);
-  fill_bytes(buffer, a, 0, 1, 'z');
+  copy_cells(buffer, a, 0, b, 0, 1);
+  copy_cells(buffer, b, 0, c, 0, 1);
+  fill_cells(buffer, a, 0, 1, 'z');
   buffer.commit();
   buffer.wait_until_completed();
-  CHECK_EQ(content(a) + content(b) + content(c), "zaa");
+  CHECK_EQ(text_of(a) + text_of(b) + text_of(c), "zaa");
 }
 
 TEST(buffers_of_a_queue_run_in_order_of_commit) {
   Fixture f;
-  const auto data = f.device.new_buffer(64);
+  const auto data = cells(f, std::string(64, '.'));
   mtl::CommandBuffer last;
   for (int i = 0; i < 50; ++i) {
     last = f.queue.command_buffer();
-    fill_bytes(last, data, 0, 64, static_cast<uint8_t>(i));
+    fill_cells(last, data, 0, 64, static_cast<uint8_t>(i));
     last.commit();
   }
   last.wait_until_completed();
-  CHECK_EQ(content(data), std::string(64, 49));
+  CHECK_EQ(text_of(data), std::string(64, 49));
 }
 
 TEST(nothing_runs_before_commit) {
   Fixture f;
-  const auto data = f.bytes("a");
+  const auto data = cells(f, "a");
   const mtl::CommandBuffer buffer = f.queue.command_buffer();
-  fill_bytes(buffer, data, 0, 1, 'b');
+  fill_cells(buffer, data, 0, 1, 'b');
   CHECK(buffer.status() == CommandBufferStatus::NotEnqueued);
   std::this_thread::sleep_for(kMoment);
-  CHECK_EQ(content(data), "a");
+  CHECK_EQ(text_of(data), "a");
   buffer.commit();
   CHECK(buffer.status() >= CommandBufferStatus::Committed);
   buffer.wait_until_completed();
   CHECK(buffer.status() == CommandBufferStatus::Completed);
   CHECK(!buffer.error());
-  CHECK_EQ(content(data), "b");
+  CHECK_EQ(text_of(data), "b");
 }
 
 TEST(empty_buffer_completes_with_times) {
@@ -202,28 +218,28 @@ TEST(empty_buffer_completes_with_times) {
 
 TEST(work_survives_release_of_everything_by_the_caller) {
   Fixture f;
-  const auto target = f.bytes("..");
+  const auto target = cells(f, "..");
   const auto event = f.device.new_shared_event();
   ns::Ref<mtl::CommandBuffer> buffer;
   {
     objc::AutoreleasePool inner;
     ns::Ref<mtl::CommandQueue> queue = f.device.new_command_queue();
     buffer = ns::Ref<mtl::CommandBuffer>::retain(queue.command_buffer());
-    const auto source = f.bytes("ok");
+    const auto source = cells(f, "ok");
     buffer.encode_wait(event, 1);
-    copy_bytes(buffer, source, 0, target, 0, 2);
+    copy_cells(buffer, source, 0, target, 0, 2);
     buffer.commit();
   }
   event.set_signaled_value(1);
   buffer.wait_until_completed();
-  CHECK_EQ(content(target), "ok");
+  CHECK_EQ(text_of(target), "ok");
 }
 
 TEST(completed_handler_sees_the_result_on_another_thread) {
   Fixture f;
-  const auto data = f.bytes("a");
+  const auto data = cells(f, "a");
   const mtl::CommandBuffer buffer = f.queue.command_buffer();
-  fill_bytes(buffer, data, 0, 1, 'b');
+  fill_cells(buffer, data, 0, 1, 'b');
   std::atomic<int> calls{0};
   std::thread::id thread;
   char seen = 0;
@@ -265,7 +281,7 @@ TEST(handlers_of_a_queue_run_in_order) {
 
 TEST(slow_handler_does_not_hold_up_the_gpu) {
   Fixture f;
-  const auto data = f.bytes("a");
+  const auto data = cells(f, "a");
   const auto event = f.device.new_shared_event();
   Gate gate;
   const mtl::CommandBuffer first = f.queue.command_buffer(), second = f.queue.command_buffer();
@@ -285,62 +301,61 @@ TEST(slow_handler_does_not_hold_up_the_gpu) {
 
 TEST(handler_may_commit_more_work) {
   Fixture f;
-  const auto data = f.bytes("a");
+  const auto data = cells(f, "a");
   Gate gate;
   const mtl::CommandBuffer first = f.queue.command_buffer();
   first.add_completed_handler([&](mtl::CommandBuffer) {
     objc::AutoreleasePool pool;
     const mtl::CommandBuffer next = f.queue.command_buffer();
-    fill_bytes(next, data, 0, 1, 'b');
+    fill_cells(next, data, 0, 1, 'b');
     next.add_completed_handler([&](mtl::CommandBuffer) { gate.open(); });
     next.commit();
   });
   first.commit();
   CHECK(gate.wait_for(kPatience));
-  CHECK_EQ(content(data), "b");
+  CHECK_EQ(text_of(data), "b");
 }
 
 TEST(event_orders_two_queues) {
   Fixture f;
   const auto other = f.device.new_command_queue();
   const auto event = f.device.new_shared_event();
-  const auto a = f.bytes("a"), b = f.bytes("."), c = f.bytes(".");
+  const auto a = cells(f, "a"), b = cells(f, "."), c = cells(f, ".");
   const mtl::CommandBuffer waiting = other.command_buffer(), signalling = f.queue.command_buffer();
   waiting.encode_wait(event, 1);
-  copy_bytes(waiting, b, 0, c, 0, 1);
+  copy_cells(waiting, b, 0, c, 0, 1);
   waiting.commit();
   std::this_thread::sleep_for(kMoment);
   CHECK(waiting.status() < CommandBufferStatus::Completed);
-  copy_bytes(signalling, a, 0, b, 0, 1);
+  copy_cells(signalling, a, 0, b, 0, 1);
   signalling.encode_signal(event, 1);
   signalling.commit();
   waiting.wait_until_completed();
-  CHECK_EQ(content(c), "a");
+  CHECK_EQ(text_of(c), "a");
   CHECK_EQ(event.signaled_value(), 1u);
 }
 
 TEST(host_signals_a_queue) {
   Fixture f;
   const auto event = f.device.new_shared_event();
-  const auto data = f.bytes("a");
+  const auto data = cells(f, "a");
   const mtl::CommandBuffer buffer = f.queue.command_buffer();
   buffer.encode_wait(event, 5);
-  fill_bytes(buffer, data, 0, 1, 'b');
+  fill_cells(buffer, data, 0, 1, 'b');
   buffer.commit();
   event.set_signaled_value(4);
   std::this_thread::sleep_for(kMoment);
   CHECK(buffer.status() < CommandBufferStatus::Completed);
-  CHECK_EQ(content(data), "a");
+  CHECK_EQ(text_of(data), "a");
   event.set_signaled_value(6);  // more than was waited for
   buffer.wait_until_completed();
-  CHECK_EQ(content(data), "b");
+  CHECK_EQ(text_of(data), "b");
 }
 
 TEST(many_threads_commit_to_one_queue) {
   Fixture f;
   constexpr int kThreads = 4, kEach = 50;
-  const auto data = f.device.new_buffer(kThreads);
-  std::memset(data.contents(), 0, kThreads);
+  const auto data = cells(f, std::string(kThreads, '.'));
   std::atomic<int> handlers{0};
   std::vector<std::thread> threads;
   for (int t = 0; t < kThreads; ++t) {
@@ -349,7 +364,7 @@ TEST(many_threads_commit_to_one_queue) {
       mtl::CommandBuffer last;
       for (int i = 1; i <= kEach; ++i) {
         last = f.queue.command_buffer();
-        fill_bytes(last, data, static_cast<size_t>(t), 1, static_cast<uint8_t>(i));
+        fill_cells(last, data, static_cast<size_t>(t), 1, static_cast<uint8_t>(i));
         last.add_completed_handler([&](mtl::CommandBuffer) { ++handlers; });
         last.commit();
       }
@@ -357,7 +372,7 @@ TEST(many_threads_commit_to_one_queue) {
     });
   }
   for (auto& thread : threads) thread.join();
-  CHECK_EQ(content(data), std::string(kThreads, kEach));
+  CHECK_EQ(text_of(data), std::string(kThreads, kEach));
   CHECK_EQ(handlers.load(), kThreads * kEach);
 }
 
@@ -426,16 +441,16 @@ TEST(arguments_are_latched_by_each_dispatch) {
 
 TEST(mps_command_buffer_forwards_to_its_root) {
   Fixture f;
-  const auto data = f.bytes("a");
+  const auto data = cells(f, "a");
   const auto buffer = mps::CommandBuffer::from_queue(f.queue);
-  fill_bytes(buffer, data, 0, 1, 'b');
+  fill_cells(buffer, data, 0, 1, 'b');
   std::atomic<int> calls{0};
   buffer.add_completed_handler([&](mtl::CommandBuffer) { ++calls; });
   const mtl::CommandBuffer root = buffer.root();
   root.commit();
   root.wait_until_completed();
   CHECK(root.status() == CommandBufferStatus::Completed);
-  CHECK_EQ(content(data), "b");
+  CHECK_EQ(text_of(data), "b");
   CHECK_EQ(calls.load(), 1);
 }
 
@@ -497,7 +512,7 @@ TEST(matrix_products_see_what_was_written_in_between) {
   encoder.dispatch_threads({count, 1, 1}, {256, 1, 1});
   encoder.end_encoding();
   multiply(weights, results[1]);
-  fill_bytes(commands.root(), weights, 0, kBytes, 0);
+  fill_cells(commands.root(), weights, 0, kBytes / kCell, 0);
   multiply(weights, results[2]);
   multiply(results[1], weights);
   multiply(weights, results[3]);

@@ -61,16 +61,26 @@ struct BlitEncoder : Encoder {
   using Encoder::Encoder;
 };
 
+constexpr size_t kBlitAlignment = 4;         // Apple's documentation of the copies' parameters
+constexpr size_t kLargestBlit = 0xffffffff;  // pytorch#124335
+
 // [offset, offset + size) must lie in the buffer; empty ranges are refused as Metal's validation
 // does.
 Buffer* checked_range(id object, size_t offset, size_t size, const char* what) {
   auto* buffer = as<Buffer>(object, what);
   if (!buffer) abort_like_apple(std::string(what) + " is nil");
+  if (size > kLargestBlit) {
+    abort_like_apple(std::string(what) + ": a Mac leaves blits of 4 GiB and more undone");
+  }
   if (size == 0) abort_like_apple(std::string(what) + ": size must be greater than 0");
   if (offset > buffer->length || size > buffer->length - offset) {
     abort_like_apple(std::string(what) + ": offset " + std::to_string(offset) + " + size " +
                      std::to_string(size) + " exceeds the buffer length " +
                      std::to_string(buffer->length));
+  }
+  if ((offset | size) % kBlitAlignment != 0) {
+    abort_like_apple(std::string(what) + ": offset " + std::to_string(offset) + " and size " +
+                     std::to_string(size) + " must be multiples of 4 on macOS");
   }
   return buffer;
 }
