@@ -20,6 +20,10 @@ export CXX
 CMAKE_ARGS := -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja -DCMAKE_CXX_COMPILER=$(CXX) \
 	-DPython3_EXECUTABLE=$(abspath $(PY)) -DTFMETAL_TESTS=ON \
 	-DCMAKE_CXX_COMPILER_LAUNCHER=$(abspath $(BIN))/ccache
+# The same CMakeLists.txt takes the way that it takes on a Mac.
+CROSS_ARGS := -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja \
+	-DCMAKE_TOOLCHAIN_FILE=$(CURDIR)/tools/macos/toolchain.cmake -DTFMETAL_PYTHON=$(abspath $(PY)) \
+	-DPython3_EXECUTABLE=$(abspath $(PY)) -DTFMETAL_SHIM=OFF -DCMAKE_COMPILE_WARNING_AS_ERROR=ON
 # What runs without being installed.
 USE_BUILD := TF_PLUGGABLE_DEVICE_LIBRARY_PATH=$(abspath $(LIBRARY)) PYTHONPATH=$(CURDIR)
 # Sources that clang-format and ruff look at.
@@ -28,7 +32,7 @@ CPP_FILES = $(shell git ls-files '*.cc' '*.h' '*.metal')
 PACKAGING_PYTHONS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv build test test-slow test-macos-versions soak demo lint format docs docs-check cross-macos test-sanitize test-versions \
+.PHONY: help venv build test test-slow test-macos-versions soak demo lint format docs docs-check cross-macos wheel-macos wheel-linux test-sanitize test-versions \
 	test-versions-smoke test-packaging bazel shims bench clean FORCE
 
 help: ## list the targets
@@ -64,7 +68,7 @@ FORCE:
 PYTEST := $(PY) -m pytest -q -n $(JOBS) --dist worksteal
 
 test: build ## all tests but the slow ones and packaging (ARGS="-k name" selects)
-	$(PYTEST) -m "not packaging and not slow and not soak and not macos_versions" tests $(ARGS)
+	$(PYTEST) -m "not (packaging or slow or soak or macos_versions or macos or wheels)" tests $(ARGS)
 
 test-slow: build ## the tests that take over half a minute each: large models
 	$(PYTEST) -m slow tests $(ARGS)
@@ -94,8 +98,10 @@ docs: build ## write what is generated in docs/ and README.md
 docs-check: build ## fail if that is out of date
 	$(USE_BUILD) $(PY) tools/make_docs.py --check
 
-cross-macos: $(READY) ## compile all portable sources for arm64 macOS and link the dylib
-	$(PY) tools/cross_compile.py --out build-macos --jobs $(JOBS)
+cross-macos: $(READY) ## compile all portable sources for arm64 macOS, link the dylib, look at it
+	@test -f build-macos/build.ninja || $(BIN)/cmake -S . -B build-macos $(CROSS_ARGS)
+	$(BIN)/cmake --build build-macos -j $(JOBS) --target tensorflow_metal_py
+	$(PY) -m pytest -q --noconftest -m macos tests/test_macos_library.py $(ARGS)
 
 # The C++ tests under each sanitizer, and those Python tests with TensorFlow loaded that plant errors
 # into the device. TensorFlow itself is not instrumented: see tests/sanitizers/.
@@ -118,6 +124,14 @@ test-versions-smoke: ## the same where variables go by functions (2.18) and by t
 
 test-packaging: $(READY) ## build the wheel, install it for each Python, uninstall it
 	PACKAGING_PYTHONS="$(PACKAGING_PYTHONS)" $(PY) -m pytest -q -m packaging tests $(ARGS)
+
+# pip asks the path for cmake, ninja and ccache.
+wheel-macos wheel-linux: export PATH := $(abspath $(BIN)):$(PATH)
+wheel-macos: cross-macos ## the wheel for arm64 macOS, with all shims, into dist/
+	$(PY) tools/make_wheel.py --platform=macos $(ARGS)
+
+wheel-linux: $(READY) ## the manylinux wheel (simulated GPU), with all shims, into dist/
+	$(PY) tools/make_wheel.py --platform=linux $(ARGS)
 
 # The same library by the other build, and that it loads and serves.
 bazel: $(READY) ## build with Debian's Bazel (bazel-bootstrap), offline, and test what it made

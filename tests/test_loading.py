@@ -54,13 +54,20 @@ def test_serves_as_another_type(run_python):
     assert answer["gpus"] == ["/physical_device:METAL:0"]
 
 
+simulated = pytest.mark.skipif(sys.platform != "linux", reason="needs the simulated device")
+
+
 @pytest.mark.parametrize(
     ("env", "texts"),
     [
         ({"TF_METAL_DISABLE": "1"}, ["TF_METAL_DISABLE is set", "Unset it"]),
         ({"TF_METAL_DEVICE_TYPE": "CPU"}, ["TF_METAL_DEVICE_TYPE is 'CPU'", "GPU or METAL"]),
-        ({"TF_METAL_HOST_MACOS": "13.6"}, ["macOS 13.6 is older than 14.0", "Update macOS"]),
-        ({"TF_METAL_HOST_GPUS": "0"}, ["Metal offers no GPU"]),
+        pytest.param(
+            {"TF_METAL_HOST_MACOS": "13.6"},
+            ["macOS 13.6 is older than 14.0", "Update macOS"],
+            marks=simulated,
+        ),
+        pytest.param({"TF_METAL_HOST_GPUS": "0"}, ["Metal offers no GPU"], marks=simulated),
     ],
     ids=["disabled", "bad_type", "old_macos", "no_gpu"],
 )
@@ -167,6 +174,33 @@ def test_declines_beside_another_metal_plugin(run_python, tmp_path):
     code = f"import ctypes\nctypes.CDLL({str(other)!r})\n" + REPORT
     answer = report(run_python, code)
     assert_declined(answer, str(other), "pip uninstall tensorflow-metal")
+
+
+@pytest.mark.parametrize("reverse", [False, True], ids=["other_first", "ours_first"])
+def test_declines_beside_installed_tensorflow_metal(run_python, library, tmp_path, reverse):
+    """Both in site-packages/tensorflow-plugins, as pip installs them. TensorFlow opens all of that
+    folder before it initialises the first, so ours sees the other one in either order."""
+    plugins = tmp_path / "site-packages" / "tensorflow-plugins"
+    plugins.mkdir(parents=True)
+    other = compile_library(tmp_path, f"libmetal_plugin{library.suffix}", "")
+    other.rename(plugins / other.name)
+    shutil.copy(library, plugins)
+    code = f"""
+import os, sys
+listdir = os.listdir
+os.listdir = lambda path=".": sorted(listdir(path), reverse={reverse})
+sys.path.append({str(plugins.parent)!r})
+{REPORT}
+import tensorflow_metal_py.__main__
+sys.exit(tensorflow_metal_py.__main__.main(["doctor"]))
+"""
+    result = run_python(code, env={"TF_PLUGGABLE_DEVICE_LIBRARY_PATH": None})
+    assert (
+        len(re.findall("offers no GPU, because another Metal plugin is loaded", result.stderr)) == 1
+    )
+    (line,) = [line for line in result.stdout.splitlines() if line.startswith("device ")]
+    assert f"none: another Metal plugin is loaded: {plugins / other.name}" in line
+    assert "pip uninstall tensorflow-metal" in line
 
 
 @pytest.mark.parametrize("make", [shutil.copy, os.symlink], ids=["copy", "symlink"])

@@ -6,8 +6,9 @@
     tools/build_shim.py --wheel FILE          for a wheel
     tools/build_shim.py --all                 for every release that needs one
 
-The result is <out>/libvariables-<major>.<minor>.so (.dylib for a macOS wheel; --cxx then has to be
-a compiler for macOS). A TensorFlow that exports the functions itself needs no shim and gets none.
+The result is <out>/libvariables-<major>.<minor>.so (.dylib for a macOS wheel; not on a Mac,
+--cxx then is the compiler of tools/macos/). A TensorFlow that exports the functions itself needs no
+shim and gets none.
 
 Only the standard library is used, argparse instead of absl included: `pip install .` runs this in
 an isolated build environment.
@@ -31,6 +32,7 @@ import zipfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SHIM = ROOT / "plugin" / "variables" / "shim"
+MACOS = ROOT / "tools" / "macos"
 
 # Releases whose wheels declare the variable functions but do not export them (on macOS 2.19 does).
 RELEASES = ("2.19.1", "2.20.0", "2.21.0")
@@ -48,8 +50,10 @@ LINK = {
         "-Wno-invalid-specialization",
         "-Wl,-install_name,@rpath/{name}",
         "-Wl,-rpath,@loader_path/../../tensorflow",
+        f"-Wl,-exported_symbols_list,{SHIM / 'exports.macos'}",
     ],
 }
+EXPORTS = ("--exports", str(SHIM / "exports.macos"))
 
 
 class ShimError(Exception):
@@ -153,6 +157,11 @@ def build(tf: TensorFlow, out: pathlib.Path, cxx: str) -> pathlib.Path | None:
     library = out / f"libvariables-{minor}{tf.extension}"
     start = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
+    cross_built = tf.extension == ".dylib" and sys.platform != "darwin"
+    sources = [
+        str(SHIM / "shim.cc"),
+        *(["-s", str(MACOS / "new_delete.cc")] if cross_built else []),
+    ]
     with tempfile.TemporaryDirectory(dir=out) as scratch:
         partial = pathlib.Path(scratch) / library.name
         run(
@@ -161,12 +170,14 @@ def build(tf: TensorFlow, out: pathlib.Path, cxx: str) -> pathlib.Path | None:
                 *COMPILE,
                 f'-DTFMETAL_SHIM_TF_VERSION="{tf.version}"',
                 *("-isystem", str(tf.folder / "include")),
-                str(SHIM / "shim.cc"),
+                *sources,
                 *("-o", str(partial)),
                 str(tf.framework),
                 *(flag.format(name=library.name) for flag in LINK[tf.extension]),
             ]
         )
+        if cross_built:
+            run([sys.executable, str(MACOS / "seal.py"), str(partial), *EXPORTS])
         partial.replace(library)  # never a half-written library where the plugin looks
     size = library.stat().st_size // 1024
     say(f"TensorFlow {tf.version}: {library} ({size} KiB, {time.monotonic() - start:.0f} s)")
@@ -188,7 +199,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     which.add_argument("--all", action="store_true", help=f"the same as --version {RELEASES}")
     parser.add_argument("--platform", default="", help="wheel platform, e.g. macosx_12_0_arm64")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "tensorflow_metal_py" / "_shims")
-    parser.add_argument("--cache", type=pathlib.Path, default=ROOT / "build" / "wheels")
+    parser.add_argument("--cache", type=pathlib.Path, default=ROOT / ".cache" / "wheels")
     parser.add_argument(
         "--cxx", default=default_cxx(), help="compiler command (default: %(default)s)"
     )
