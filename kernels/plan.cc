@@ -13,8 +13,10 @@ namespace tfmetal {
 
 namespace {
 
-// Limits of MPSGraph that abort the process when crossed (NDArray dimension length > INT_MAX).
-constexpr int64_t kMaxElements = int64_t{1} << 31;
+// Limits of MPSGraph that abort the process when crossed: "NDArray dimension length > INT_MAX",
+// "total bytes of NDArray > 2**32" (pytorch#84039).
+constexpr uint64_t kMaxElements = uint64_t{1} << 31;
+constexpr uint64_t kMaxBytes = uint64_t{1} << 32;
 constexpr size_t kMaxRank = 16;
 // A compiled graph's size cannot be asked for: a fixed part plus one per node of the lowering.
 constexpr size_t kPlanBytes = 16 << 10;
@@ -23,11 +25,14 @@ constexpr size_t kNativePlanBytes = 256;
 // MPSGraph has no use for rank 0: a scalar travels as one element.
 Shape graph_shape(const Shape& shape) { return shape.empty() ? Shape{1} : shape; }
 
-void check_limits(const Node& node, const TensorInfo& tensor) {
-  if (tensor.count() >= kMaxElements || tensor.rank() > kMaxRank) {
+void check_limits(const OpRow& row, const Node& node, const TensorInfo& tensor) {
+  // The graph of a row that widens holds a float32 for each 16-bit float.
+  const size_t element = std::max(size_of(tensor.dtype), row.widen ? sizeof(float) : 1);
+  const auto elements = static_cast<uint64_t>(tensor.count());
+  if (elements >= kMaxElements || elements * element > kMaxBytes || tensor.rank() > kMaxRank) {
     throw_resource_exhausted(node.describe(), ": ", to_string(tensor),
-                             " is beyond Metal's limit of ", kMaxElements - 1,
-                             " elements and rank ", kMaxRank);
+                             " is beyond Metal's limit of ", kMaxElements - 1, " elements, ",
+                             kMaxBytes, " bytes and rank ", kMaxRank);
   }
 }
 
@@ -84,7 +89,7 @@ class Compiler {
     }
     for (const GraphPart::Port& feed : part.feeds) {
       const TensorInfo tensor = as_operand(*part.members[0].row, feed.info);
-      check_limits(*part.members[0].node, tensor);
+      check_limits(*part.members[0].row, *part.members[0].node, tensor);
       tensors_[feed.value] = g_.placeholder(g_.list(tensor.shape), to_mps(tensor.dtype));
     }
     for (const GraphPart::Member& member : part.members) add(member);
@@ -121,7 +126,7 @@ class Compiler {
  private:
   void add(const GraphPart::Member& member) {
     const Node& node = *member.node;
-    for (const TensorInfo& output : node.outputs) check_limits(node, output);
+    for (const TensorInfo& output : node.outputs) check_limits(*member.row, node, output);
     Tensors inputs;
     for (int value : member.inputs) inputs.push_back(value < 0 ? Tensor() : tensors_.at(value));
     const Tensors results = lower(g_, *member.row, node, inputs);

@@ -49,6 +49,10 @@ def test_beyond_metals_limits_is_resource_exhausted():
     with tf.device(DEVICE), pytest.raises(tf.errors.ResourceExhaustedError, match="BroadcastTo"):
         tf.raw_ops.BroadcastTo(input=tf.constant([True]), shape=tf.constant([2**31]))
 
+    too_large = pytest.raises(tf.errors.ResourceExhaustedError, match="4294967296 bytes")
+    with tf.device(DEVICE), too_large:
+        tf.raw_ops.BroadcastTo(input=tf.constant([1.0]), shape=tf.constant([2**30 + 1]))
+
 
 def test_more_memory_than_there_is():
     limit = metal.memory_info()["limit"]

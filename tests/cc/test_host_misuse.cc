@@ -28,8 +28,9 @@ struct Fixture {
   Fixture() { std::memset(data.contents(), 0, data.length()); }
   ns::Ref<mtl::ComputePipelineState> pipeline(const char* name) {
     mtl::Error error;
-    const auto library =
-        device.new_library(tfmetal::kShaderSource, mtl::CompileOptions::make(), &error);
+    const auto options = mtl::CompileOptions::make();
+    options.set_fast_math_enabled(false);
+    const auto library = device.new_library(tfmetal::kShaderSource, options, &error);
     return device.new_pipeline(library.new_function(name), &error);
   }
   void fill(mtl::CommandBuffer to, size_t cell, uint8_t value, const std::string& label) {
@@ -152,6 +153,13 @@ DEATH_TEST(copy_of_4_gib, "a Mac leaves blits of 4 GiB and more undone") {
   Fixture f;
   const auto other = f.device.new_buffer(64);
   f.buffer.blit_encoder().copy(f.data, 0, other, 0, size_t{1} << 32);
+}
+DEATH_TEST(fast_math, "the host computes with safe math") {
+  Fixture f;
+  mtl::Error error;
+  const auto options = mtl::CompileOptions::make();
+  options.set_math_mode(mtl::MathMode::Relaxed);
+  f.device.new_library(tfmetal::kShaderSource, options, &error);
 }
 DEATH_TEST(buffer_of_zero_length, "Cannot create buffer of zero length") {
   Fixture f;

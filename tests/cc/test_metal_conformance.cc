@@ -94,6 +94,7 @@ struct Shaders {
   explicit Shaders(mtl::Device device) {
     mtl::Error error;
     const auto options = mtl::CompileOptions::make();
+    options.set_fast_math_enabled(false);
     library = device.new_library(tfmetal::kShaderSource, options, &error);
     if (!library) check::report(__FILE__, __LINE__, error.description());
   }
@@ -390,6 +391,7 @@ TEST(library_that_does_not_compile) {
   Fixture f;
   mtl::Error error;
   const auto options = mtl::CompileOptions::make();
+  options.set_fast_math_enabled(false);
   CHECK(!f.device.new_library("kernel void broken( {", options, &error));
   CHECK(error);
   CHECK(!error.description().empty());

@@ -34,8 +34,9 @@ void run(const char* kernel, mtl::Size threads, mtl::Size group, std::vector<Arg
   const auto device = mtl::Device::create_default();
   const auto queue = device.new_command_queue();
   mtl::Error error;
-  const auto library =
-      device.new_library(tfmetal::kShaderSource, mtl::CompileOptions::make(), &error);
+  const auto options = mtl::CompileOptions::make();
+  options.set_fast_math_enabled(false);
+  const auto library = device.new_library(tfmetal::kShaderSource, options, &error);
   const auto pipeline = device.new_pipeline(library.new_function(kernel), &error);
   const mtl::CommandBuffer buffer = queue.command_buffer();
   const mtl::ComputeCommandEncoder encoder = buffer.compute_encoder();

@@ -19,7 +19,10 @@ void set_error(void* error, NSInteger code, const std::string& text) {
 id new_library(id source, id options, void* error) {
   auto* text = as<String>(source, "newLibraryWithSource: source");
   if (!text) abort_like_apple("newLibraryWithSource:options:error: source must not be nil");
-  as<CompileOptions>(options, "newLibraryWithSource: options");
+  const auto* how = as<CompileOptions>(options, "newLibraryWithSource: options");
+  if (!how || !how->safe_math) {
+    abort_like_apple("newLibraryWithSource: the host computes with safe math; ask for it");
+  }
   if (text->text.empty() || !std::strstr(tfmetal::kShaderSource, text->text.c_str())) {
     set_error(error, kErrorCompileFailure,
               "this Metal device runs only the shaders that were built into the plugin");
@@ -36,8 +39,13 @@ id new_pipeline(id function, void* error) {
 
 HOST_CLASS(MTLCompileOptions, NSObject);
 HOST_INIT(MTLCompileOptions, "init", []() -> id { return make<CompileOptions>(); });
-HOST_METHOD(MTLCompileOptions, "setMathMode:", [](CompileOptions*, mtl::MathMode) -> void {});
-HOST_METHOD(MTLCompileOptions, "setFastMathEnabled:", [](CompileOptions*, bool) -> void {});
+HOST_METHOD(MTLCompileOptions,
+            "setMathMode:", [](CompileOptions* self, mtl::MathMode mode) -> void {
+              self->safe_math = mode == mtl::MathMode::Safe;
+            });
+HOST_METHOD(MTLCompileOptions, "setFastMathEnabled:", [](CompileOptions* self, bool on) -> void {
+  self->safe_math = !on;
+});
 
 HOST_CLASS(MTLLibrary, NSObject);
 HOST_METHOD(MTLLibrary, "newFunctionWithName:", [](Library*, id name) -> id {

@@ -8,6 +8,7 @@ namespace host {
 
 struct CompileOptions : Object {
   static constexpr const char* kClass = "MTLCompileOptions";
+  bool safe_math = false;  // Apple's default is fast
 };
 struct Library : Object {
   static constexpr const char* kClass = "MTLLibrary";

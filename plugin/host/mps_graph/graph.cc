@@ -29,6 +29,9 @@ static void check_type(const std::string& name, const Type& type) {
       abort_like_apple(name + ": " + describe(type.shape, type.dtype) +
                        " has more than INT_MAX elements");
     }
+    if (static_cast<size_t>(count) * size_of(type.dtype) > kMaxBytes) {
+      abort_like_apple("Error: total bytes of NDArray > 2**32");
+    }
   }
 }
 

@@ -19,6 +19,7 @@
 namespace host {
 
 inline constexpr size_t kMaxRank = 16;  // of an MPSNDArray
+inline constexpr size_t kMaxBytes = size_t{1} << 32;
 inline constexpr long kMaxExtent = std::numeric_limits<int32_t>::max();
 
 struct Type {
