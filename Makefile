@@ -73,7 +73,7 @@ test: build ## all tests but the slow ones and packaging (ARGS="-k name" selects
 test-slow: build ## the tests that take over half a minute each: large models
 	$(PYTEST) -m slow tests $(ARGS)
 
-test-macos-versions: build ## every op with the oldest and the newest macOS simulated
+test-macos-versions: build ## every op case with the oldest macOS simulated
 	$(PY) -m pytest -q -m macos_versions tests $(ARGS)
 
 soak: build ## hours of random programs and long trainings, with and without graph passes

@@ -1,6 +1,7 @@
 """The ops on each macOS that makes a difference: its simulation lacks what is newer.
 
-`make test` runs one case for each op; `make test-macos-versions` runs them all.
+`make test` runs one case for each op; `make test-macos-versions` runs them all on the
+oldest.
 """
 
 import json
@@ -43,9 +44,9 @@ def test_an_op_of_each_kind(macos):
 
 
 @pytest.mark.macos_versions
-@pytest.mark.parametrize("macos", VERSIONS)
-def test_all_ops(macos):
-    _test_ops(macos, "-n", "2", "--dist", "worksteal", timeout=1500)
+def test_all_ops_on_the_oldest():
+    """What the plugin asks the version for began with 15.0, so the newest is no other case."""
+    _test_ops("14.0", "-n", "2", "--dist", "worksteal", "-k", "test_value", timeout=2400)
 
 
 def test_every_version_registers_the_same(run_python):

@@ -39,7 +39,7 @@ class Gate:
 
 # Wrappers of what is newer than that.
 GATES = {
-    "mtl::CompileOptions::set_math_mode": Gate("15.0", "plugin/device/device.cc"),
+    "mtl::CompileOptions::set_math_mode": Gate("15.0", "plugin/device/shader_library.cc"),
     "mps::NDArrayDescriptor::set_prefer_packed_rows": Gate("15.0", "kernels/plan.cc"),
     "mps::NDArray::make": Gate("15.0", "kernels/plan.cc"),
     "mpsg::Graph::reciprocal_square_root": Gate("15.0", None),
@@ -53,6 +53,7 @@ _TYPES = {
     "ns::Array": "NSArray *",
     "ns::Dictionary": "NSDictionary *",
     "ns::Data": "NSData *",
+    "ns::URL": "NSURL *",
     "ns::Error": "NSError *",
     "ns::Range": "NSRange",
     "mtl::Size": "MTLSize",

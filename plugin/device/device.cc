@@ -7,7 +7,7 @@
 #include <sys/sysctl.h>
 #endif
 
-#include "kernels/shaders.h"
+#include "plugin/device/shader_library.h"
 #include "plugin/device/timeline.h"
 #include "plugin/env.h"
 #include "plugin/error.h"
@@ -86,18 +86,7 @@ std::string Device::name() const {
 }
 
 mtl::Library Device::library() {
-  if (library_) return library_;
-  const mtl::Ref<mtl::CompileOptions> options = mtl::CompileOptions::make();
-  if (macos_version() >= MacosVersion{15, 0}) {
-    options.set_math_mode(mtl::MathMode::Safe);
-  } else {
-    options.set_fast_math_enabled(false);
-  }
-  ns::Error error;
-  library_ = metal_.new_library(kShaderSource, options, &error);
-  if (!library_) {
-    throw_internal("the shaders do not compile: ", error ? error.description() : "no reason given");
-  }
+  if (!library_) library_ = shader_library(metal_);
   return library_;
 }
 

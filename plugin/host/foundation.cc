@@ -98,6 +98,13 @@ HOST_METHOD(NSDictionary, "count",
 HOST_METHOD(NSDictionary,
             "objectForKey:", [](Dictionary* self, id key) -> id { return self->find(key); });
 
+HOST_CLASS(NSURL, NSObject);
+HOST_CLASS_METHOD(NSURL, "fileURLWithPath:", [](Object*, id path) -> id {
+  const auto* text = as<String>(path, "fileURLWithPath:");
+  if (!text) abort_like_apple("+[NSURL fileURLWithPath:]: nil string");
+  return make_autoreleased<Url>(text->text);
+});
+
 HOST_CLASS(NSData, NSObject);
 HOST_CLASS_METHOD(NSData,
                   "dataWithBytes:length:", [](Object*, const void* bytes, NSUInteger length) -> id {

@@ -50,6 +50,12 @@ struct Data : Object {
   std::vector<char> bytes;
 };
 
+struct Url : Object {
+  static constexpr const char* kClass = "NSURL";
+  explicit Url(std::string p) : path(std::move(p)) {}
+  std::string path;
+};
+
 struct Error : Object {
   static constexpr const char* kClass = "NSError";
   Error(NSInteger c, std::string text) : code(c), description(std::move(text)) {}

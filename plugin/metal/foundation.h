@@ -77,6 +77,13 @@ struct Data : Object {
   }
 };
 
+struct URL : Object {
+  using Object::Object;
+  static URL file(const std::string& path) {
+    return send<URL>(objc_getClass("NSURL"), OBJC_SEL("fileURLWithPath:"), String::make(path));
+  }
+};
+
 struct Error : Object {
   using Object::Object;
   NSInteger code() const { return send<NSInteger>(raw(), OBJC_SEL("code")); }

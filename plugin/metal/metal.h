@@ -191,6 +191,10 @@ struct Device : Object {
     return Ref(send<Library>(raw(), OBJC_SEL("newLibraryWithSource:options:error:"),
                              String::make(source), options, &error->self));
   }
+  // Of a file that was compiled before.
+  Ref<Library> new_library(ns::URL file, Error* error) const {
+    return Ref(send<Library>(raw(), OBJC_SEL("newLibraryWithURL:error:"), file, &error->self));
+  }
   Ref<ComputePipelineState> new_pipeline(Function function, Error* error) const {
     return Ref(send<ComputePipelineState>(
         raw(), OBJC_SEL("newComputePipelineStateWithFunction:error:"), function, &error->self));

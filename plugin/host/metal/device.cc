@@ -113,6 +113,9 @@ HOST_METHOD(MTLDevice, "newLibraryWithSource:options:error:",
             [](Device*, id source, id options, void* error) -> id {
               return new_library(source, options, error);
             });
+HOST_METHOD(MTLDevice, "newLibraryWithURL:error:", [](Device*, id url, void* error) -> id {
+  return library_of_file(url, error);
+});
 HOST_METHOD(MTLDevice, "newComputePipelineStateWithFunction:error:",
             [](Device*, id function, void* error) -> id { return new_pipeline(function, error); });
 

@@ -1,6 +1,9 @@
 #include "plugin/host/metal/library.h"
 
 #include <cstring>
+#include <fstream>
+#include <iterator>
+#include <string_view>
 
 #include "kernels/shaders.h"
 #include "plugin/metal/metal.h"
@@ -8,7 +11,9 @@
 namespace host {
 namespace {
 
+constexpr NSInteger kErrorUnsupported = 1;     // MTLLibraryErrorUnsupported
 constexpr NSInteger kErrorCompileFailure = 3;  // MTLLibraryErrorCompileFailure
+constexpr std::string_view kMagic = "MTLB";    // how a metallib begins
 
 void set_error(void* error, NSInteger code, const std::string& text) {
   if (error) *static_cast<id*>(error) = make_autoreleased<Error>(code, text);
@@ -31,8 +36,21 @@ id new_library(id source, id options, void* error) {
   return make<Library>();
 }
 
+id library_of_file(id url, void* error) {
+  auto* file = as<Url>(url, "newLibraryWithURL: url");
+  if (!file) abort_like_apple("newLibraryWithURL:error: url must not be nil");
+  std::ifstream stream(file->path, std::ios::binary);
+  const std::string bytes{std::istreambuf_iterator<char>(stream), {}};
+  if (!bytes.starts_with(kMagic)) {
+    set_error(error, kErrorUnsupported, "Invalid library file");
+    return nullptr;
+  }
+  return make<Library>(bytes.substr(kMagic.size()));
+}
+
 id new_pipeline(id function, void* error) {
   auto* f = as<Function>(function, "newComputePipelineStateWithFunction: function");
+  if (f && !f->kernel) abort_like_apple("pipeline of a kernel that the host has not compiled");
   if (!f) abort_like_apple("newComputePipelineStateWithFunction:error: function must not be nil");
   return make<ComputePipelineState>(f->kernel);
 }
@@ -48,11 +66,14 @@ HOST_METHOD(MTLCompileOptions, "setFastMathEnabled:", [](CompileOptions* self, b
 });
 
 HOST_CLASS(MTLLibrary, NSObject);
-HOST_METHOD(MTLLibrary, "newFunctionWithName:", [](Library*, id name) -> id {
+HOST_METHOD(MTLLibrary, "newFunctionWithName:", [](Library* self, id name) -> id {
   auto* text = as<String>(name, "newFunctionWithName:");
   if (!text) abort_like_apple("newFunctionWithName: functionName must not be nil");
   const msl::Kernel* kernel = msl::find_kernel(text->text);
-  return kernel ? make<Function>(kernel) : nullptr;
+  if (self->source.empty()) return kernel ? make<Function>(kernel) : nullptr;
+  const bool defined = self->source.find("kernel void " + text->text + "(") != std::string::npos ||
+                       self->source.find("host_name(\"" + text->text + "\")") != std::string::npos;
+  return defined ? make<Function>(kernel) : nullptr;
 });
 
 HOST_CLASS(MTLFunction, NSObject);

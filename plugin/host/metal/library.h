@@ -12,6 +12,9 @@ struct CompileOptions : Object {
 };
 struct Library : Object {
   static constexpr const char* kClass = "MTLLibrary";
+  Library() = default;
+  explicit Library(std::string s) : source(std::move(s)) {}
+  std::string source;  // of a file; empty: the plugin's shaders
 };
 struct Function : Object {
   static constexpr const char* kClass = "MTLFunction";
@@ -27,6 +30,8 @@ struct ComputePipelineState : Object {
 // "Compiles" by looking up: `source` must be the plugin's shaders, or a part of them. Nil and an
 // error otherwise. Retained by the caller, as are the following.
 id new_library(id source, id options, void* error);
+// A simulated file is Metal's magic number and the source that was compiled.
+id library_of_file(id url, void* error);
 id new_pipeline(id function, void* error);
 
 }  // namespace host
