@@ -3,6 +3,7 @@
 Each rule is shown to refuse a shader that breaks it.
 """
 
+import re
 import sys
 
 import pytest
@@ -11,6 +12,7 @@ from tests.conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "tools"))
 import check_shaders  # noqa: E402
+import msl_to_cpp  # noqa: E402
 
 FILES = sorted((ROOT / "kernels" / "msl").glob("*.metal"))
 
@@ -158,6 +160,16 @@ def test_shaders_pass_clang(check):
     """All in one source, as a Mac compiles them."""
     assert len(FILES) > 30
     assert not getattr(check_shaders, check)(FILES)
+
+
+def test_shaders_that_synchronise_are_run_by_themselves():
+    """For the race detector: see tests/cc/test_shader_races.cc."""
+    text = (ROOT / "tests" / "cc" / "test_shader_races.cc").read_text()
+    names = [n for f in FILES for n in msl_to_cpp.synchronising_kernels(f.read_text())]
+    stems = {re.sub(r"_(?:float2?|half|bfloat)$", "", name) for name in names}
+    assert len(stems) > 5
+    # A test of the kernel's name goes through its types.
+    assert not [stem for stem in stems if f"TEST({stem})" not in text]
 
 
 def test_a_message_tells_file_and_line(tmp_path):

@@ -246,8 +246,11 @@ def without_instantiations(code: str) -> str:
     return _INSTANTIATION.sub(lambda m: "\n" * m[0].count("\n"), code)
 
 
-def convert(source: str, file_name: str) -> str:
-    code = without_comments(source)
+Job = tuple[str, Function, list[str]]  # the kernel's name to Metal, its template's arguments
+
+
+def kernel_jobs(code: str) -> tuple[list[Job], set[str]]:
+    """The kernels of a shader without comments, and the functions in it that synchronise."""
     instantiations = _INSTANTIATION.findall(code)
     defined = functions(without_instantiations(code))
     kernels = {f.name: f for f in defined if f.is_kernel}
@@ -258,7 +261,18 @@ def convert(source: str, file_name: str) -> str:
         if name not in kernels:
             raise ShaderError(f"{host_name}: there is no kernel {name}")
         jobs.append((host_name, kernels[name], _split(arguments)))
+    return jobs, synchronising
 
+
+def synchronising_kernels(source: str) -> list[str]:
+    """Names of the kernels in a shader whose threads meet."""
+    jobs, synchronising = kernel_jobs(without_comments(source))
+    return [name for name, function, _ in jobs if function.name in synchronising]
+
+
+def convert(source: str, file_name: str) -> str:
+    code = without_comments(source)
+    jobs, synchronising = kernel_jobs(code)
     text = without_instantiations(code)
     text = re.sub(r"#include\s*<metal_\w+>|using namespace metal;", "", text)
     text = re.sub(r"\[\[\s*\w+(\(\s*\w+\s*\))?\s*\]\]", "", text)  # attributes
