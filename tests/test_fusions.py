@@ -6,9 +6,7 @@ changing the graph that TensorFlow made of it: the rules live in the matcher, no
 
 import contextlib
 import functools
-import hashlib
 import itertools
-import subprocess
 
 import numpy as np
 import pytest
@@ -16,8 +14,7 @@ import tensorflow as tf
 
 import tensorflow_metal_py as metal
 from tensorflow_metal_py import _runtime, fusions
-from tests import fusion_cases, spine
-from tests.conftest import ROOT
+from tests import commit, fusion_cases, spine
 
 PASSES = "TF_METAL_GRAPPLER"
 ONLY = "none,remapper"
@@ -488,10 +485,7 @@ SLICE = 12
 
 def slice_of_the_sweep():
     """Another one with each commit."""
-    command = ["git", "rev-parse", "HEAD"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    seed = int(hashlib.sha256(done.stdout.encode()).hexdigest()[:8], 16)
-    chosen = np.random.default_rng(seed).choice(len(SWEEP), SLICE, replace=False)
+    chosen = np.random.default_rng(commit.number()).choice(len(SWEEP), SLICE, replace=False)
     return [SWEEP[i] for i in chosen]
 
 

@@ -3,14 +3,10 @@
 100 seeds in the usual run, another 100 for each commit; `make soak` runs thousands.
 """
 
-import os
-import subprocess
-import zlib
-
 import numpy as np
 import pytest
 
-from tests import fuzz, rewriting, spine
+from tests import commit, fuzz, rewriting, spine
 
 SEEDS = 100
 # Programs that once went wrong.
@@ -19,17 +15,6 @@ SOAK_SEEDS = range(10_000, 12_000)
 # The same lowerings on the same numbers: only rewrites that compute otherwise round otherwise.
 FUSED = {"rtol": 2e-5, "atol": 2e-5}
 CPU = {"rtol": 2e-3, "atol": 2e-3}  # the rounding of up to 24 steps, some of which divide
-
-
-def _commit() -> int:
-    """A number of this commit, so that each looks at other programs."""
-    command = ["git", "rev-parse", "HEAD"]
-    cwd = os.path.dirname(__file__)
-    try:
-        head = subprocess.run(command, cwd=cwd, capture_output=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):  # not a checkout
-        return 0
-    return zlib.crc32(head.strip()) % 1_000_000
 
 
 def check(seed: int) -> None:
@@ -52,7 +37,7 @@ def test_known_programs(seed):
 
 @pytest.mark.parametrize("index", range(SEEDS))
 def test_programs_of_this_commit(index):
-    check(1_000_000 + _commit() * SEEDS + index)
+    check(1_000_000 + commit.number() * SEEDS + index)
 
 
 @pytest.mark.soak
