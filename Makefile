@@ -70,7 +70,7 @@ PYTEST := $(PY) -m pytest -q -n $(JOBS) --dist worksteal
 test: build ## all tests but the slow ones and packaging (ARGS="-k name" selects)
 	$(PYTEST) -m "not (packaging or slow or soak or macos_versions or macos or wheels)" tests $(ARGS)
 
-test-slow: build ## the tests that take over half a minute each: large models
+test-slow: build ## large models, and every Keras layer under every policy
 	$(PYTEST) -m slow tests $(ARGS)
 
 test-macos-versions: build ## every op case with the oldest macOS simulated
