@@ -43,7 +43,7 @@ const Variable kHostMacos{"TF_METAL_HOST_MACOS", "15.0",
                           "macOS version to simulate (14.0 and up)."};
 const Variable kHostChaos{"TF_METAL_HOST_CHAOS", "0",
                           "Seed; anything but 0 delays and splits what Metal's API allows to be "
-                          "delayed and split."};
+                          "delayed and split, and lets pipelines run the fewest threads."};
 const Variable kHostFail{"TF_METAL_HOST_FAIL", "",
                          "Part of the label of the encoder or command buffer that shall "
                          "fail once; text after an @ makes it a new value."};

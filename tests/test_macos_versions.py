@@ -25,11 +25,11 @@ print(json.dumps([metal.devices()[0].macos, spine.registered()]))
 """
 
 
-def _test_ops(macos: str, *arguments: str, timeout: int) -> None:
+def _test_ops(macos: str, *arguments: str, timeout: int, chaos: str = "0") -> None:
     result = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "tests/test_ops.py", *arguments],
         cwd=ROOT,
-        env={**os.environ, "TF_METAL_HOST_MACOS": macos},
+        env={**os.environ, "TF_METAL_HOST_MACOS": macos, "TF_METAL_HOST_CHAOS": chaos},
         capture_output=True,
         text=True,
         timeout=timeout,
@@ -40,7 +40,8 @@ def _test_ops(macos: str, *arguments: str, timeout: int) -> None:
 
 @pytest.mark.parametrize("macos", VERSIONS)
 def test_an_op_of_each_kind(macos):
-    _test_ops(macos, "--sample", "-k", "test_value", timeout=240)
+    """With chaos, in which pipelines allow 256 threads instead of 1,024 as well."""
+    _test_ops(macos, "--sample", "-k", "test_value", timeout=240, chaos="1")
 
 
 @pytest.mark.macos_versions

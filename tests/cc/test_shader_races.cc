@@ -57,16 +57,18 @@ void check_kernel(const char* name, const Buffers& buffers, unsigned groups, uns
   for (float v : values) CHECK(std::isfinite(v));
 }
 
-// Symmetric with a heavy diagonal, so that every factorization exists; more rows than the threads
-// of a group, so that each has several.
+// With a heavy diagonal, so that every factorization exists; more rows than the threads of a group,
+// so that each has several. `shift` moves the diagonal, so that rows have to be exchanged.
 constexpr unsigned kSide = LINALG_THREADS + 3;
 float spread(size_t i) { return static_cast<float>(i * 7919 % 101) / 101.0f; }
-std::vector<char> matrices(unsigned parts) {  // of an element: 2 when it is complex
+// `parts` of an element: 2 when it is complex.
+std::vector<char> matrices(unsigned parts, unsigned shift = 0) {
   std::vector<float> m(size_t{kMatrices} * kSide * kSide * parts);
   for (unsigned k = 0; k < kMatrices; ++k) {
     for (unsigned row = 0; row < kSide; ++row) {
       for (unsigned column = 0; column < kSide; ++column) {
-        const float value = spread(size_t{row + column} + k) + (row == column ? 100.0f : 0.0f);
+        const float value =
+            spread(size_t{row + column} + k) + ((row + shift) % kSide == column ? 100.0f : 0.0f);
         m[((size_t{k} * kSide + row) * kSide + column) * parts] = value;
       }
     }
@@ -94,7 +96,7 @@ std::vector<char> floats(size_t count) { return buffer<float>(count); }
 TEST(linalg_lu) {
   for (const Element& e : kElements) {
     check_kernel((std::string("linalg_lu") + e.suffix).c_str(),
-                 {matrices(e.parts), buffer<int>(kMatrices * kSide), buffer<int>(2 * kMatrices),
+                 {matrices(e.parts, 1), buffer<int>(kMatrices * kSide), buffer<int>(2 * kMatrices),
                   argument(square(0))},
                  kMatrices, LINALG_THREADS, 0);
   }
@@ -124,6 +126,18 @@ TEST(linalg_svd) {
                {matrices(1), floats(kMatrices * kEach), floats(kMatrices * kSide),
                 floats(kMatrices * kAll), floats(kMatrices * kAll), argument(square(kSide))},
                kMatrices, LINALG_THREADS, 2);
+}
+
+TEST(left_vectors_beyond_the_rank) {
+  constexpr unsigned kCount = kSide - 7;
+  constexpr size_t kAll = size_t{kSide} * kSide;
+  constexpr size_t kEach = kSide * kCount + kCount * kCount + kCount + kSide * (kSide + 1) + 1;
+  LinalgArguments tall = square(kSide);
+  tall.columns = kCount;
+  check_kernel("linalg_svd_float",
+               {matrices(1), floats(kMatrices * kEach), floats(kMatrices * kCount),
+                floats(kMatrices * kAll), floats(kMatrices * kCount * kCount), argument(tall)},
+               kMatrices, LINALG_THREADS, 3);
 }
 
 TEST(linalg_eigh) {

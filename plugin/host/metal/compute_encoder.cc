@@ -131,9 +131,9 @@ msl::Size3 checked_size(mtl::Size size, const char* what) {
 void dispatch(ComputeEncoder* self, msl::Size3 grid, msl::Size3 group_size) {
   if (!self->pipeline) abort_like_apple("dispatch without a compute pipeline state");
   const msl::Kernel& kernel = *self->pipeline->kernel;
-  if (size_t{group_size.x} * group_size.y * group_size.z > msl::kMaxThreadsPerGroup) {
+  if (size_t{group_size.x} * group_size.y * group_size.z > self->pipeline->max_threads()) {
     abort_like_apple("threadsPerThreadgroup must be <= " +
-                     std::to_string(msl::kMaxThreadsPerGroup));
+                     std::to_string(self->pipeline->max_threads()));
   }
   check_parameters(self, kernel);
   msl::Launch launch{grid, group_size, {}, self->threadgroup_lengths};

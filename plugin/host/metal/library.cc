@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "kernels/shaders.h"
+#include "plugin/host/chaos.h"
 #include "plugin/metal/metal.h"
 
 namespace host {
@@ -48,6 +49,11 @@ id library_of_file(id url, void* error) {
   return make<Library>(bytes.substr(kMagic.size()));
 }
 
+unsigned ComputePipelineState::max_threads() const {
+  constexpr unsigned kLeast = 256;
+  return chaos_mode() ? kLeast : msl::kMaxThreadsPerGroup;
+}
+
 id new_pipeline(id function, void* error) {
   auto* f = as<Function>(function, "newComputePipelineStateWithFunction: function");
   if (f && !f->kernel) abort_like_apple("pipeline of a kernel that the host has not compiled");
@@ -80,7 +86,7 @@ HOST_CLASS(MTLFunction, NSObject);
 
 HOST_CLASS(MTLComputePipelineState, NSObject);
 HOST_METHOD(MTLComputePipelineState, "maxTotalThreadsPerThreadgroup",
-            [](Object*) -> NSUInteger { return msl::kMaxThreadsPerGroup; });
+            [](ComputePipelineState* self) -> NSUInteger { return self->max_threads(); });
 HOST_METHOD(MTLComputePipelineState, "threadExecutionWidth",
             [](Object*) -> NSUInteger { return msl::kSimdWidth; });
 

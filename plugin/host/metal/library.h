@@ -25,6 +25,8 @@ struct ComputePipelineState : Object {
   static constexpr const char* kClass = "MTLComputePipelineState";
   explicit ComputePipelineState(const msl::Kernel* k) : kernel(k) {}
   const msl::Kernel* kernel;
+  // What a Mac allows depends on the registers that the shader needs; chaos mode says the least.
+  unsigned max_threads() const;
 };
 
 // "Compiles" by looking up: `source` must be the plugin's shaders, or a part of them. Nil and an
