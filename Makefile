@@ -32,7 +32,7 @@ CPP_FILES = $(shell git ls-files '*.cc' '*.h' '*.metal')
 PACKAGING_PYTHONS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv build test test-slow test-macos-versions soak demo lint format docs docs-check cross-macos wheel-macos wheel-linux test-sanitize test-versions \
+.PHONY: help venv build test test-slow test-macos-versions soak demo lint format docs docs-check cross-macos wheel-macos wheel-linux test-wheels test-sanitize test-versions \
 	test-versions-smoke test-packaging bazel shims bench clean FORCE
 
 help: ## list the targets
@@ -126,12 +126,16 @@ test-packaging: $(READY) ## build the wheel, install it for each Python, uninsta
 	PACKAGING_PYTHONS="$(PACKAGING_PYTHONS)" $(PY) -m pytest -q -m packaging tests $(ARGS)
 
 # pip asks the path for cmake, ninja and ccache.
-wheel-macos wheel-linux: export PATH := $(abspath $(BIN)):$(PATH)
+wheel-macos wheel-linux test-wheels: export PATH := $(abspath $(BIN)):$(PATH)
+wheel-macos wheel-linux test-wheels: export CMAKE_CXX_COMPILER_LAUNCHER := $(abspath $(BIN))/ccache
 wheel-macos: cross-macos ## the wheel for arm64 macOS, with all shims, into dist/
 	$(PY) tools/make_wheel.py --platform=macos $(ARGS)
 
 wheel-linux: $(READY) ## the manylinux wheel (simulated GPU), with all shims, into dist/
 	$(PY) tools/make_wheel.py --platform=linux $(ARGS)
+
+test-wheels: wheel-macos wheel-linux ## make both wheels, read them, make them again elsewhere
+	$(PY) -m pytest -q --noconftest -m wheels tests/test_wheels.py $(ARGS)
 
 # The same library by the other build, and that it loads and serves.
 bazel: $(READY) ## build with Debian's Bazel (bazel-bootstrap), offline, and test what it made

@@ -79,6 +79,26 @@ def oldest_macos() -> list[int]:
     return [int(part) for part in found]
 
 
+def assert_symbols_in_order(thin) -> None:
+    """Local, then defined, then undefined ones; stubs are for what is bound."""
+    table = thin.dynamic_symbol_command
+    symbols = list(thin.symbols)
+    external = [bool(s.raw_type & 0x01) for s in symbols]
+    defined = [bool(s.raw_type & 0x0E) for s in symbols]
+    first, second = (
+        table.nb_local_symbols,
+        table.nb_local_symbols + table.nb_external_define_symbols,
+    )
+    assert table.idx_local_symbol == 0
+    assert (table.idx_external_define_symbol, table.idx_undefined_symbol) == (first, second)
+    assert second + table.nb_undefined_symbols == len(symbols)
+    assert not any(external[:first]) and all(external[first:])
+    assert all(defined[first:second]) and not any(defined[second:])
+    bound = {binding.symbol.name for binding in thin.bindings}
+    stubs = {s.name for s in table.indirect_symbols if not s.raw_type & 0x0E}
+    assert stubs and stubs <= bound
+
+
 def assert_sound(path: pathlib.Path, exports: set[str]) -> None:
     """What holds for the plugin and for its shims."""
     fat, thin = parse(path)
@@ -96,6 +116,7 @@ def assert_sound(path: pathlib.Path, exports: set[str]) -> None:
     (own,) = [c for c in thin.commands if c.command.name == "ID_DYLIB"]
     assert own.name == f"@rpath/{path.name}"
     assert thin.has_uuid and any(thin.uuid.uuid)
+    assert_symbols_in_order(thin)
     wrong, pages = wrong_pages(path.read_bytes())
     assert not wrong and pages > 10
     del fat

@@ -13,6 +13,8 @@ import zipfile
 
 import pytest
 
+from tests.wheels import package_files
+
 pytestmark = pytest.mark.packaging
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -146,11 +148,10 @@ def test_contents(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     plugins = [name for name in names if name.startswith("tensorflow-plugins/")]
     assert plugins == [LIBRARY], "TensorFlow loads everything in that folder"
-    package = {n for n in names if n.startswith("tensorflow_metal_py/") and n.endswith(".py")}
-    sources = (ROOT / "tensorflow_metal_py").rglob("*.py")
-    assert package == {str(p.relative_to(ROOT)) for p in sources}
     shims = [name for name in names if name.startswith("tensorflow_metal_py/_shims/")]
     assert shims == [f"tensorflow_metal_py/_shims/libvariables-2.21.{EXTENSION}"]
+    package = {n for n in names if n.startswith("tensorflow_metal_py/")} - set(shims)
+    assert package == package_files()
     rest = set(names) - set(plugins) - package - set(shims)
     assert all(".dist-info/" in name for name in rest), rest
 

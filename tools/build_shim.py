@@ -34,8 +34,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 SHIM = ROOT / "plugin" / "variables" / "shim"
 MACOS = ROOT / "tools" / "macos"
 
-# Releases whose wheels declare the variable functions but do not export them (on macOS 2.19 does).
-RELEASES = ("2.19.1", "2.20.0", "2.21.0")
+# Releases whose wheels declare the variable functions but do not export them, by kind of library.
+RELEASES = {".so": ("2.19.1", "2.20.0", "2.21.0"), ".dylib": ("2.20.0", "2.21.0")}
 # In the string table of libtensorflow_framework exactly when it is exported.
 PROBE = b"TF_AssignUpdateVariable"
 FRAMEWORKS = {"libtensorflow_framework.so.2": ".so", "libtensorflow_framework.2.dylib": ".dylib"}
@@ -148,13 +148,18 @@ def run(command: list[str]) -> None:
         raise ShimError(f"{shlex.join(command)}\n{tail}")
 
 
+def file_name(version: str, extension: str) -> str:
+    """The name that plugin/variables/shim_loader.cc looks for."""
+    minor = ".".join(version.split(".")[:2])
+    return f"libvariables-{minor}{extension}"
+
+
 def build(tf: TensorFlow, out: pathlib.Path, cxx: str) -> pathlib.Path | None:
     """Builds the shim of one TensorFlow into `out`; None when it needs none."""
     if tf.exports_variables():
         say(f"TensorFlow {tf.version} exports its variable functions: no shim needed")
         return None
-    minor = ".".join(tf.version.split(".")[:2])
-    library = out / f"libvariables-{minor}{tf.extension}"
+    library = out / file_name(tf.version, tf.extension)
     start = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     cross_built = tf.extension == ".dylib" and sys.platform != "darwin"
@@ -196,7 +201,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
     which.add_argument("--python-tf", type=pathlib.Path, help="folder of an installed tensorflow")
     which.add_argument("--wheel", type=pathlib.Path, nargs="+", default=[], help="wheel files")
     which.add_argument("--version", nargs="+", default=[], help="releases to download")
-    which.add_argument("--all", action="store_true", help=f"the same as --version {RELEASES}")
+    which.add_argument(
+        "--all", action="store_true", help="the same as --version for each that needs one"
+    )
     parser.add_argument("--platform", default="", help="wheel platform, e.g. macosx_12_0_arm64")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "tensorflow_metal_py" / "_shims")
     parser.add_argument("--cache", type=pathlib.Path, default=ROOT / ".cache" / "wheels")
@@ -208,7 +215,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 def main(argv: list[str]) -> int:
     args = parse(argv)
-    versions = RELEASES if args.all else args.version
+    on_macos = args.platform.startswith("macos") or (not args.platform and sys.platform == "darwin")
+    versions = RELEASES[".dylib" if on_macos else ".so"] if args.all else args.version
     if args.python_tf:
         sources = [lambda: installed(args.python_tf.resolve())]
     elif args.wheel:

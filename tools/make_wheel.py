@@ -32,14 +32,15 @@ _PLATFORM = flags.DEFINE_enum(
 )
 _OUT = flags.DEFINE_string("out", str(ROOT / "dist"), "Where the wheel goes.")
 _CXX = flags.DEFINE_string("cxx", build_shim.default_cxx(), "Compiler for Linux.")
-_SHIMS = flags.DEFINE_list("shims", [], "Releases of TensorFlow to build shims for; empty: all.")
 
 
 @dataclasses.dataclass(frozen=True)
 class Platform:
-    """What differs: the build folder, options of CMake, TensorFlow's wheels, compiler and tag."""
+    """What differs: the build folder, the kind of library, options of CMake, the platform of
+    TensorFlow's wheels, the compiler of the shims, and the tag."""
 
     build: pathlib.Path
+    extension: str
     defines: dict[str, str]
     tensorflow: str
     cxx: Callable[[], str]
@@ -85,23 +86,36 @@ def zig() -> str:
 PLATFORMS = {
     "macos": Platform(
         ROOT / "build-macos",
-        {"CMAKE_TOOLCHAIN_FILE": str(TOOLCHAIN), "TFMETAL_PYTHON": sys.executable},
+        ".dylib",
+        {  # as make cross-macos has it, so that its objects serve
+            "CMAKE_TOOLCHAIN_FILE": str(TOOLCHAIN),
+            "TFMETAL_PYTHON": sys.executable,
+            "CMAKE_COMPILE_WARNING_AS_ERROR": "ON",
+        },
         "macosx_12_0_arm64",
         zig,
         macos_tag,
     ),
-    "linux": Platform(ROOT / "build-wheel", {}, "", lambda: _CXX.value, manylinux_tag),
+    "linux": Platform(ROOT / "build-wheel", ".so", {}, "", lambda: _CXX.value, manylinux_tag),
 }
+
+
+def up_to_date(shim: pathlib.Path) -> bool:
+    """Whether it is newer than all that it is built from; TensorFlow's releases do not change."""
+    sources = [*build_shim.SHIM.iterdir(), *build_shim.MACOS.glob("*.*"), pathlib.Path(__file__)]
+    sources.append(pathlib.Path(build_shim.__file__))
+    return shim.exists() and all(s.stat().st_mtime < shim.stat().st_mtime for s in sources)
 
 
 def build_shims(chosen: Platform) -> pathlib.Path:
     """The folder of the shims of all releases that need one on this platform."""
     folder = chosen.build / "all_shims"
-    versions = _SHIMS.value or build_shim.RELEASES
+    versions = build_shim.RELEASES[chosen.extension]
     for number, version in enumerate(versions, 1):
         logging.info("shim %d of %d: TensorFlow %s", number, len(versions), version)
-        wheel = build_shim.download(version, CACHE, chosen.tensorflow)
-        build_shim.build(build_shim.of_wheel(wheel, CACHE), folder, chosen.cxx())
+        if not up_to_date(folder / build_shim.file_name(version, chosen.extension)):
+            wheel = build_shim.download(version, CACHE, chosen.tensorflow)
+            build_shim.build(build_shim.of_wheel(wheel, CACHE), folder, chosen.cxx())
     return folder
 
 

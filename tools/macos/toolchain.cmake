@@ -35,9 +35,7 @@ set(stubs ${CMAKE_CURRENT_LIST_DIR}/stubs)
 foreach(kind SHARED EXE)
   set(CMAKE_${kind}_LINKER_FLAGS_INIT "-s -L${stubs} -F${stubs}")
 endforeach()
-# There are none, nor may anything change after the signature.
-set(CMAKE_INSTALL_NAME_TOOL none)
-set(CMAKE_STRIP "")
+set(CMAKE_INSTALL_NAME_TOOL none)  # CMake insists on one, and does not need it
 # What zig's linker cannot do: see there.
 set(TFMETAL_NEW_DELETE ${CMAKE_CURRENT_LIST_DIR}/new_delete.cc)
 set(TFMETAL_SEAL ${CMAKE_CURRENT_LIST_DIR}/seal.py)
