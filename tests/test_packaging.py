@@ -146,13 +146,15 @@ def test_tag_is_for_every_python(wheel):
 
 def test_contents(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    plugins = [name for name in names if name.startswith("tensorflow-plugins/")]
-    assert plugins == [LIBRARY], "TensorFlow loads everything in that folder"
+    folder = {name for name in names if name.startswith("tensorflow-plugins/")}
+    plugins = [name for name in folder if name.endswith(EXTENSION)]
+    assert plugins == [LIBRARY], "TensorFlow loads every library in that folder"
+    assert {pathlib.Path(name).suffix for name in folder} <= {f".{EXTENSION}", ".metallib"}
     shims = [name for name in names if name.startswith("tensorflow_metal_py/_shims/")]
     assert shims == [f"tensorflow_metal_py/_shims/libvariables-2.21.{EXTENSION}"]
     package = {n for n in names if n.startswith("tensorflow_metal_py/")} - set(shims)
     assert package == package_files()
-    rest = set(names) - set(plugins) - package - set(shims)
+    rest = set(names) - folder - package - set(shims)
     assert all(".dist-info/" in name for name in rest), rest
 
 
