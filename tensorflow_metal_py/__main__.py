@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 import tensorflow_metal_py as metal
-from tensorflow_metal_py import _runtime, bench, doctor, fusions
+from tensorflow_metal_py import _runtime, bench, doctor, fusions, nans
 from tensorflow_metal_py.tables import format_table
 
 
@@ -34,12 +34,13 @@ def stats() -> None:
 COMMANDS = {
     "doctor": doctor.main,
     "fusions": fusions.main,
+    "nans": nans.main,
     "bench": bench.main,
     "env": env,
     "ops": ops,
     "stats": stats,
 }
-WITH_ARGUMENTS = {"doctor", "fusions", "bench"}
+WITH_ARGUMENTS = {"doctor", "fusions", "nans", "bench"}
 
 
 def main(arguments: list[str]) -> int:

@@ -115,6 +115,27 @@ def judge(signature: Signature, device_type: str) -> Verdict:
 # ---- what to examine ----------------------------------------------------------------------------
 
 
+def load_keras(path: pathlib.Path) -> Any:
+    """A saved Keras model, compiled if it was."""
+    import keras
+
+    try:
+        return keras.saving.load_model(path)
+    except (ValueError, TypeError, OSError, KeyError, zipfile.BadZipFile) as error:
+        line = first_line(error)
+        raise BadInputError(f"{path} is not a model that Keras can load: {line}") from error
+
+
+def input_structure(model: Any) -> Any:
+    """The symbolic inputs of a Keras model, nested as it takes them."""
+    if not getattr(model, "inputs", None):
+        raise BadInputError(
+            f"the model {model.name!r} does not say its inputs' shapes: build it, then save it"
+        )
+    structure = getattr(model, "_inputs_struct", None)  # Sequential has none
+    return model.inputs[0] if structure is None else structure
+
+
 def keras_functions(path: pathlib.Path, dtype: str | None = None) -> Iterator[tuple[str, Any]]:
     """(title, ConcreteFunction) of a saved Keras model: a call, and a training step if it is
     compiled. `dtype`: another dtype policy for all layers, such as "mixed_bfloat16"; the copy with
@@ -125,17 +146,16 @@ def keras_functions(path: pathlib.Path, dtype: str | None = None) -> Iterator[tu
     def with_dtype(layer):
         return layer.__class__.from_config({**layer.get_config(), "dtype": dtype})
 
-    try:
-        model = keras.saving.load_model(path)
-        if dtype:
+    model = load_keras(path)
+    if dtype:
+        try:
             model = keras.models.clone_model(model, clone_function=with_dtype)
-    except (ValueError, TypeError, OSError, KeyError, zipfile.BadZipFile) as error:
-        raise BadInputError(f"{path} is not a model that Keras can load: {_line(error)}") from error
-    if not getattr(model, "inputs", None):
-        raise BadInputError(f"{path} does not say the shapes of its inputs: build it, then save it")
-    structure = getattr(model, "_inputs_struct", None) or model.inputs[0]  # None: Sequential
+        except (ValueError, TypeError) as error:
+            line = first_line(error)
+            raise BadInputError(f"{path} cannot be rebuilt in {dtype}: {line}") from error
     inputs = tf.nest.map_structure(
-        lambda x: tf.TensorSpec([2 if d is None else d for d in x.shape], x.dtype), structure
+        lambda x: tf.TensorSpec([2 if d is None else d for d in x.shape], x.dtype),
+        input_structure(model),
     )
     call = tf.function(lambda x: model(x, training=False), autograph=False)
     concrete = call.get_concrete_function(inputs)
@@ -144,16 +164,16 @@ def keras_functions(path: pathlib.Path, dtype: str | None = None) -> Iterator[tu
         return
     step = tf.function(lambda x, y: model.train_step((x, y)), autograph=False)
     error: Exception | None = None
-    for targets in _target_specs(concrete.structured_outputs):
+    for targets in target_specs(concrete.structured_outputs):
         try:
             yield "training step", step.get_concrete_function(inputs, targets)
             return
         except (ValueError, TypeError, tf.errors.OpError) as failed:
             error = failed
-    print(f"The training step could not be traced, only inference is shown: {_line(error)}")
+    print(f"The training step could not be traced, only inference is shown: {first_line(error)}")
 
 
-def _target_specs(outputs: Any) -> Iterator[Any]:
+def target_specs(outputs: Any) -> Iterator[Any]:
     """Guesses what a model is trained on: class numbers, then something like its outputs."""
     import tensorflow as tf
 
@@ -169,7 +189,9 @@ def saved_model_functions(path: pathlib.Path) -> Iterator[tuple[str, Any]]:
     try:
         loaded = tf.saved_model.load(str(path))
     except (OSError, ValueError, tf.errors.OpError) as error:
-        raise BadInputError(f"{path} cannot be loaded as a SavedModel: {_line(error)}") from error
+        raise BadInputError(
+            f"{path} cannot be loaded as a SavedModel: {first_line(error)}"
+        ) from error
     if not loaded.signatures:
         raise BadInputError(f"{path} has no signatures")
     for name, function in loaded.signatures.items():
@@ -220,7 +242,7 @@ def _is_type_attribute(op_type: str, name: str) -> bool:
     )
 
 
-def _line(error: Exception | None) -> str:
+def first_line(error: Exception | None) -> str:
     text = str(error).strip().splitlines()
     return text[0][:200] if text else type(error).__name__
 

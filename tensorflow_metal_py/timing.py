@@ -34,26 +34,34 @@ class Timing:
         return (high - low) / 2 / self.median
 
 
-def _round(run: Callable[[], object], calls: int) -> float:
-    start = time.perf_counter()
+def _round(run: Callable[[], object], calls: int, clock: Callable[[], float]) -> float:
+    start = clock()
     for _ in range(calls):
         run()
-    return (time.perf_counter() - start) / calls
+    return (clock() - start) / calls
 
 
 def interleave(
-    sides: dict[str, Callable[[], object]], rounds: int = DEFAULT_ROUNDS
+    sides: dict[str, Callable[[], object]],
+    rounds: int = DEFAULT_ROUNDS,
+    clock: Callable[[], float] | None = None,
 ) -> dict[str, Timing]:
-    """Times each callable; every one must have finished its work when it returns."""
+    """Times each callable; every one must have finished its work when it returns.
+
+    Args:
+      clock: seconds; None: wall time. `time.process_time`, all threads of this process, says what
+        a simulated device costs on a machine that does other work as well.
+    """
+    clock = clock or time.perf_counter
     calls = {}
     for name, run in sides.items():
         run()  # compiles, allocates
-        calls[name] = max(1, int(ROUND_SECONDS / max(_round(run, 1), 1e-9)))
+        calls[name] = max(1, int(ROUND_SECONDS / max(_round(run, 1, clock), 1e-9)))
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for i in range(rounds):
         order = list(sides) if i % 2 == 0 else list(reversed(sides))
         for name in order:
-            seconds[name].append(_round(sides[name], calls[name]))
+            seconds[name].append(_round(sides[name], calls[name], clock))
     return {name: Timing(tuple(values)) for name, values in seconds.items()}
 
 
