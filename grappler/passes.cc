@@ -1,6 +1,7 @@
 // The passes, in order.
 #include "grappler/cluster/cluster.h"
 #include "grappler/loops/loops.h"
+#include "grappler/mixed_precision/mixed_precision.h"
 #include "grappler/pass.h"
 #include "grappler/remapper/remapper.h"
 #include "grappler/variables/variables.h"
@@ -12,7 +13,7 @@ const std::vector<Pass>& passes() {
   static const std::vector<Pass> table = {
       {"variables", simplify_variables},    {"host_predicates", compute_predicates_on_host},
       {"shape_stacks", box_stacked_shapes}, {"remapper", remap, pattern_names},
-      {"cluster", form_clusters},
+      {"mixed_precision", mix_precision},   {"cluster", form_clusters},
   };
   return table;
 }

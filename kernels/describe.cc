@@ -19,11 +19,6 @@ const char* name_of(ClusterPolicy policy) {
   return kNames[static_cast<int>(policy)];
 }
 
-const char* name_of(Precision precision) {
-  static const char* const kNames[] = {"allow", "infer", "deny", "clear"};
-  return kNames[static_cast<int>(precision)];
-}
-
 json::Value describe(const RegisteredRow& registered) {
   const OpRow& row = *registered.row;
   json::Object types, host;
@@ -42,7 +37,7 @@ json::Value describe(const RegisteredRow& registered) {
                       {"own", row.define != nullptr},
                       {"inplace", !row.inplace.empty()},
                       {"cluster", name_of(row.run ? ClusterPolicy::kNever : row.cluster)},
-                      {"precision", name_of(row.precision)},
+                      {"precision", tfmetal::name_of(row.precision)},
                       {"macos", concat(row.first.major, ".", row.first.minor)}};
 }
 

@@ -22,6 +22,11 @@ const std::vector<OpRow>& op_table() {
   return *table;
 }
 
+const char* name_of(Precision precision) {
+  static const char* const kNames[] = {"allow", "infer", "deny", "clear", "none"};
+  return kNames[static_cast<int>(precision)];
+}
+
 std::vector<TypeRule> T(DTypes dtypes, const char* attr) { return {{attr, std::move(dtypes)}}; }
 
 namespace {
@@ -48,12 +53,16 @@ const OpRow* find_row(const NodeDef& def) {
   return nullptr;
 }
 
-const OpRow* find_member_row(const NodeDef& def) {
+const OpRow* find_kernel_row(const NodeDef& def) {
   const OpRow* row = find_row(def);
-  if (!row || row->run || row->cluster == ClusterPolicy::kNever) return nullptr;
-  if (row->cluster_only) return row;
+  if (!row || row->cluster_only) return row;
   const RegisteredRow* registered = find_registered(*row);
   return registered && serves(registered->types, def) ? row : nullptr;
+}
+
+const OpRow* find_member_row(const NodeDef& def) {
+  const OpRow* row = find_kernel_row(def);
+  return row && !row->run && row->cluster != ClusterPolicy::kNever ? row : nullptr;
 }
 
 const RegisteredRow* find_registered(const OpRow& row) {

@@ -43,8 +43,10 @@ struct HostInput {
 };
 
 enum class ClusterPolicy { kAlways, kLarge, kNever };
-// Classes of automatic mixed precision: worth it, fine if the neighbours are, harmful, neutral.
-enum class Precision { kAllow, kInfer, kDeny, kClear };
+// Classes of automatic mixed precision: worth it, fine if the neighbours are, harmful, neutral; and
+// none, for what stays as it is (grappler/mixed_precision/classes.h).
+enum class Precision { kAllow, kInfer, kDeny, kClear, kNone };
+const char* name_of(Precision precision);  // "allow"
 
 struct OpRow {
   const char* op = nullptr;
@@ -72,7 +74,7 @@ struct OpRow {
   // (input, output) pairs that may share memory; native ops only.
   std::vector<std::pair<int, int>> inplace = {};
   ClusterPolicy cluster = ClusterPolicy::kAlways;
-  Precision precision = Precision::kClear;
+  Precision precision = Precision::kNone;
   // The type attribute whose int32 is shape arithmetic (a dense layer on a batch of unknown size
   // gathers extents and multiplies them). It stays on the CPU, beside the Shape that feeds it, as
   // TensorFlow's CUDA build arranges it; on the device each result would cost a host sync.
@@ -87,6 +89,9 @@ struct OpRow {
 const std::vector<OpRow>& op_table();
 // The row that serves these attributes; null if none does.
 const OpRow* find_row(const NodeDef& def);
+// That row if its kernel for these types is registered, or TensorFlow's serves it
+// (OpRow::cluster_only); else null.
+const OpRow* find_kernel_row(const NodeDef& def);
 // The row with which the op can be a member of a cluster; null if it cannot: its types are not
 // registered on this machine, its row says never, or it runs itself.
 const OpRow* find_member_row(const NodeDef& def);

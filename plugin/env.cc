@@ -34,10 +34,36 @@ const Variable kDumpGraphs{"TF_METAL_DUMP_GRAPHS", "",
                            "graph passes."};
 const Variable kPoison{"TF_METAL_POISON", "0",
                        "1: fill device memory with NaN bytes on allocation and on free."};
+const Variable kMixedPrecision{
+    "TF_METAL_MIXED_PRECISION", "tensorflow",
+    "Automatic mixed precision of graphs: float16, bfloat16, off, or tensorflow: as TensorFlow's "
+    "own switch says (docs/mixed_precision.md)."};
+const Variable kAllowlistAdd{"TF_AUTO_MIXED_PRECISION_GRAPH_REWRITE_ALLOWLIST_ADD", "",
+                             "Ops, separated by commas, that are worth converting."};
+const Variable kAllowlistRemove{"TF_AUTO_MIXED_PRECISION_GRAPH_REWRITE_ALLOWLIST_REMOVE", "",
+                                "Ops that are not on this list."};
+const Variable kInferlistAdd{"TF_AUTO_MIXED_PRECISION_GRAPH_REWRITE_INFERLIST_ADD", "",
+                             "Ops, separated by commas, that are converted between others."};
+const Variable kInferlistRemove{"TF_AUTO_MIXED_PRECISION_GRAPH_REWRITE_INFERLIST_REMOVE", "",
+                                "Ops that are not on this list."};
+const Variable kDenylistAdd{"TF_AUTO_MIXED_PRECISION_GRAPH_REWRITE_DENYLIST_ADD", "",
+                            "Ops, separated by commas, that are never converted."};
+const Variable kDenylistRemove{"TF_AUTO_MIXED_PRECISION_GRAPH_REWRITE_DENYLIST_REMOVE", "",
+                               "Ops that are not on this list."};
+const Variable kClearlistAdd{"TF_AUTO_MIXED_PRECISION_GRAPH_REWRITE_CLEARLIST_ADD", "",
+                             "Ops, separated by commas, that are neutral."};
+const Variable kClearlistRemove{"TF_AUTO_MIXED_PRECISION_GRAPH_REWRITE_CLEARLIST_REMOVE", "",
+                                "Ops that are not on this list."};
+const Variable kPrecisionLevel{"TF_AUTO_MIXED_PRECISION_GRAPH_REWRITE_LEVEL", "",
+                               "UNSAFE_FORCE_ALL, TREAT_INFER_AS_DENY or TENSOR_CORES_ONLY; empty: "
+                               "as the lists say."};
 
 const Variable kLoaded{"TF_METAL_LOADED", "",
                        "Set by the plugin: process id and path of the copy that serves it. Do "
                        "not set it."};
+const Variable kStockMixedPrecision{
+    "TF_METAL_STOCK_MIXED_PRECISION", "",
+    "Set by the plugin: 1 while TensorFlow's option auto_mixed_precision is on. Do not set it."};
 
 const Variable kHostMacos{"TF_METAL_HOST_MACOS", "15.0",
                           "macOS version to simulate (14.0 and up)."};
@@ -52,11 +78,37 @@ const Variable kHostMemory{"TF_METAL_HOST_MEMORY", "0",
 const Variable kHostGpus{"TF_METAL_HOST_GPUS", "1", "0: simulate a Mac on which Metal has no GPU."};
 
 const std::vector<const Variable*>& table() {
-  static const std::vector<const Variable*> rows = {
-      &kDisable,        &kDeviceType, &kDevices,     &kLog,        &kSync,
-      &kShim,           &kJitHook,    &kMemoryLimit, &kCacheBytes, &kOpsPerCommit,
-      &kBytesPerCommit, &kGrappler,   &kDumpGraphs,  &kPoison,     &kHostMacos,
-      &kHostChaos,      &kHostFail,   &kHostMemory,  &kHostGpus,   &kLoaded};
+  static const std::vector<const Variable*> rows = {&kDisable,
+                                                    &kDeviceType,
+                                                    &kDevices,
+                                                    &kLog,
+                                                    &kSync,
+                                                    &kShim,
+                                                    &kJitHook,
+                                                    &kMemoryLimit,
+                                                    &kCacheBytes,
+                                                    &kOpsPerCommit,
+                                                    &kBytesPerCommit,
+                                                    &kGrappler,
+                                                    &kDumpGraphs,
+                                                    &kPoison,
+                                                    &kMixedPrecision,
+                                                    &kAllowlistAdd,
+                                                    &kAllowlistRemove,
+                                                    &kInferlistAdd,
+                                                    &kInferlistRemove,
+                                                    &kDenylistAdd,
+                                                    &kDenylistRemove,
+                                                    &kClearlistAdd,
+                                                    &kClearlistRemove,
+                                                    &kPrecisionLevel,
+                                                    &kHostMacos,
+                                                    &kHostChaos,
+                                                    &kHostFail,
+                                                    &kHostMemory,
+                                                    &kHostGpus,
+                                                    &kLoaded,
+                                                    &kStockMixedPrecision};
   return rows;
 }
 

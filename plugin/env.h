@@ -15,9 +15,12 @@ struct Variable {
 
 // What users set.
 extern const Variable kDisable, kDeviceType, kDevices, kLog, kSync, kShim, kJitHook, kMemoryLimit,
-    kCacheBytes, kOpsPerCommit, kBytesPerCommit, kGrappler, kDumpGraphs, kPoison;
+    kCacheBytes, kOpsPerCommit, kBytesPerCommit, kGrappler, kDumpGraphs, kPoison, kMixedPrecision;
+// What users of TensorFlow's automatic mixed precision set.
+extern const Variable kAllowlistAdd, kAllowlistRemove, kInferlistAdd, kInferlistRemove,
+    kDenylistAdd, kDenylistRemove, kClearlistAdd, kClearlistRemove, kPrecisionLevel;
 // What the plugin sets itself.
-extern const Variable kLoaded;
+extern const Variable kLoaded, kStockMixedPrecision;
 // What simulates a Mac on Linux; ignored on macOS.
 extern const Variable kHostMacos, kHostChaos, kHostFail, kHostMemory, kHostGpus;
 

@@ -8,6 +8,9 @@ the type of its devices. `TF_METAL_JIT_HOOK=0` switches all of it off.
 * `tf.function(jit_compile=True)` runs uncompiled, with one warning.
 * `tf.config.experimental.get_memory_info` and its kin ask the plugin for its devices: TensorFlow
   knows nothing about memory that the plugin allocates.
+* What `tf.config.optimizer.set_experimental_options` says of `auto_mixed_precision` is noted in the
+  environment, where the plugin's graph pass looks: TensorFlow's own pass knows CUDA only, and no
+  plugin is shown the option.
 
 Everything is decided when it is used: devices that the program hides count as absent.
 """
@@ -15,6 +18,7 @@ Everything is decided when it is used: devices that the program hides count as a
 import functools
 import importlib.abc
 import importlib.util
+import os
 import sys
 
 KERAS_TRAINER = "keras.src.trainers.trainer"
@@ -94,6 +98,21 @@ def patch_memory_functions(device_type: str) -> None:
     routed("reset_memory_stats", lambda metal, device: metal.reset_memory_stats(device))
 
 
+def watch_mixed_precision(device_type: str) -> None:
+    from tensorflow.python.eager import context
+
+    original = context.Context.set_optimizer_experimental_options
+
+    @functools.wraps(original)
+    def set_optimizer_experimental_options(self, options):
+        original(self, options)
+        if "auto_mixed_precision" in options:
+            switch = "1" if options["auto_mixed_precision"] else ""
+            os.environ["TF_METAL_STOCK_MIXED_PRECISION"] = switch
+
+    context.Context.set_optimizer_experimental_options = set_optimizer_experimental_options
+
+
 def patch_trainer(module, device_type: str) -> None:
     original = module.model_supports_jit
 
@@ -136,7 +155,12 @@ def patch_keras(device_type: str) -> None:
 
 def install(device_type: str) -> None:
     """Applies each patch; one that this TensorFlow or Keras has no place for is a warning."""
-    for patch in (patch_keras, patch_tf_function, patch_memory_functions):
+    for patch in (
+        patch_keras,
+        patch_tf_function,
+        patch_memory_functions,
+        watch_mixed_precision,
+    ):
         try:
             patch(device_type)
         except (ImportError, AttributeError) as error:

@@ -1,10 +1,12 @@
 """Says what the graph passes fuse in a model, and what they nearly do.
 
-    python -m tensorflow_metal_py fusions model.keras [--dtype POLICY]
-    python -m tensorflow_metal_py fusions saved_model/
+    python -m tensorflow_metal_py fusions model.keras [--dtype POLICY] [--graph-rewrite DTYPE]
+    python -m tensorflow_metal_py fusions saved_model/ [--graph-rewrite DTYPE]
 
 The graphs of the model go through TensorFlow's graph optimizer, with all nodes on the device;
 nothing is executed. TF_METAL_GRAPPLER applies. docs/fusions.md describes the patterns and rules.
+With --graph-rewrite, or when automatic mixed precision is on, it also says which nodes were
+converted, which were not, and why (docs/mixed_precision.md).
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tensorflow_metal_py import _runtime, doctor
+from tensorflow_metal_py.mixed_precision.graph_rewrite import DTYPES, set_graph_rewrite
 
 FED = "/fed"  # suffix of the placeholders behind those with a known shape
 
@@ -103,8 +106,14 @@ def unique(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return list({(row["pattern"], row["root"]): row for row in rows}.values())
 
 
+def first_of_each_node(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What is float32 after the first time is looked at again, with another outcome."""
+    return list({row["node"]: row for row in reversed(rows)}.values())[::-1]
+
+
 def examine(function: Any, device_type: str) -> tuple[Any, dict[str, list[dict[str, Any]]]]:
-    """The optimized GraphDef of a ConcreteFunction; and "fusions" and "refusals", as recorded."""
+    """The optimized GraphDef of a ConcreteFunction; and "fusions", "refusals" and "precision", as
+    recorded."""
     graph = placed(function, f"/job:localhost/replica:0/task:0/device:{device_type}:0")
     _runtime.call("record_fusions", on=True)
     try:
@@ -112,7 +121,8 @@ def examine(function: Any, device_type: str) -> tuple[Any, dict[str, list[dict[s
         record = _runtime.call("recorded_fusions")
     finally:
         _runtime.call("record_fusions", on=False)
-    return result, {kind: unique(rows) for kind, rows in record.items()}
+    record["precision"] = first_of_each_node(record["precision"])
+    return result, record | {kind: unique(record[kind]) for kind in ("fusions", "refusals")}
 
 
 def clusters_of(graph: Any) -> list[tuple[str, int]]:
@@ -126,6 +136,20 @@ def clusters_of(graph: Any) -> list[tuple[str, int]]:
             members = [n for n in inside if n.op not in ("_Arg", "_Retval", "Const")]
             found.append((node.attr["pattern"].s.decode(), len(members)))
     return found
+
+
+def report_precision(rows: list[dict[str, Any]]) -> None:
+    """Prints what automatic mixed precision did with the float32 nodes that have a class."""
+    converted = sum(row["converted"] for row in rows)
+    print(f"  {converted} of {len(rows)} float32 nodes compute with 16 bits")
+    groups = collections.defaultdict(list)
+    for row in rows:
+        verb = "converted" if row["converted"] else "kept"
+        groups[(verb, row["class"], row["why"])].append(row["op"])
+    for (verb, name, why), ops in sorted(groups.items()):
+        counts = collections.Counter(ops).most_common()
+        listed = ", ".join(f"{count} {op}" for op, count in counts)
+        print(f"    {verb}, {name}: {why}: {listed}")
 
 
 def report(title: str, function: Any, device_type: str) -> None:
@@ -152,6 +176,8 @@ def report(title: str, function: Any, device_type: str) -> None:
         print("  near misses:")
     for row in missed:
         print(f"         {row['pattern']} at {row['root']}: {row['rule']} ({row['node']})")
+    if record["precision"]:
+        report_precision(record["precision"])
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -159,7 +185,10 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tensorflow_metal_py fusions")
     parser.add_argument("model", type=pathlib.Path, help="a .keras or .h5 file, or a SavedModel")
     parser.add_argument("--dtype", help="dtype policy of the layers, such as mixed_bfloat16")
+    parser.add_argument("--graph-rewrite", choices=DTYPES, help="automatic mixed precision to this")
     options = parser.parse_args(arguments)
+    if options.graph_rewrite:
+        set_graph_rewrite(options.graph_rewrite)
     if not options.model.exists():
         parser.error(f"{options.model} does not exist")
     if options.dtype and options.model.is_dir():

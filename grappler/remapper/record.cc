@@ -16,7 +16,7 @@ constexpr size_t kMaxRecords = 10000;
 struct Record {
   std::atomic<bool> on{false};
   std::mutex mutex;
-  json::Array fusions, refusals;
+  json::Array fusions, refusals, precision;
 };
 Record& record() {
   static Record& all = *new Record;
@@ -34,22 +34,25 @@ const char* fate_name(const Match& match, const Match::Member& member) {
 }
 
 const RuntimeCall kRecordFusions("record_fusions",
-                                 "starts ('on': true) or stops recording what the remapper does",
+                                 "starts ('on': true) or stops recording what graph passes do",
                                  [](const json::Value& request) -> json::Value {
                                    const bool* on = request["on"].as<bool>();
                                    std::lock_guard lock(record().mutex);
                                    record().fusions.clear();
                                    record().refusals.clear();
+                                   record().precision.clear();
                                    record().on = on && *on;
                                    return nullptr;
                                  });
 
 const RuntimeCall kRecordedFusions("recorded_fusions",
-                                   "what fused since record_fusions, and what nearly did",
+                                   "what fused since record_fusions, and what nearly did; and what "
+                                   "automatic mixed precision did with each node",
                                    [](const json::Value&) -> json::Value {
                                      std::lock_guard lock(record().mutex);
                                      return json::Object{{"fusions", record().fusions},
-                                                         {"refusals", record().refusals}};
+                                                         {"refusals", record().refusals},
+                                                         {"precision", record().precision}};
                                    });
 
 const RuntimeCall kPatterns("patterns", "the patterns of the remapper, as they are tried",
@@ -92,6 +95,15 @@ void record_refusal(const Pattern& pattern, const GraphNode& root, const Refusal
                           {"root", root.name()},
                           {"rule", refusal.rule},
                           {"node", refusal.node->name()}});
+}
+
+void record_precision(const PrecisionRow& row) {
+  if (!recording()) return;
+  add(record().precision, {{"node", row.node},
+                           {"op", row.op},
+                           {"class", row.precision},
+                           {"converted", row.converted},
+                           {"why", row.why}});
 }
 
 }  // namespace tfmetal

@@ -15,6 +15,7 @@ OpRow alias(const char* op, std::vector<HostInput> host = {}) {
           .host = std::move(host),
           .lower = same,
           .takes_empty = true,
+          .precision = Precision::kClear,
           .cluster_only = true};
 }
 

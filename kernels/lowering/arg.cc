@@ -39,7 +39,8 @@ OpRow row(const char* op, Lower lower) {
           .types = {{"T", kFloats}, {"output_type", kIndex}},
           .host = {{"dimension", HostUse::kKey}},
           .lower = lower,
-          .check = check_arg_axis};
+          .check = check_arg_axis,
+          .precision = Precision::kClear};
 }
 
 }  // namespace

@@ -21,7 +21,7 @@ void launch(NativeCall& call) {
                 {call.in(0), call.in(1), call.out(), NativeCall::value(shape)});
 }
 
-OpRow row(const char* op, Launch launch, DTypes dtypes, Precision precision = Precision::kClear) {
+OpRow row(const char* op, Launch launch, DTypes dtypes, Precision precision = Precision::kNone) {
   return {.op = op,
           .types = T(std::move(dtypes)),
           .launch = launch,

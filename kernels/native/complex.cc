@@ -30,11 +30,7 @@ void join(NativeCall& call) {
 }
 
 OpRow row(const char* op, Launch launch) {
-  return {.op = op,
-          .types = T({TF_COMPLEX64}),
-          .launch = launch,
-          .elementwise = true,
-          .precision = Precision::kClear};
+  return {.op = op, .types = T({TF_COMPLEX64}), .launch = launch, .elementwise = true};
 }
 
 OpRow part(const char* op, Launch launch) {

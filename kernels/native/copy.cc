@@ -17,7 +17,8 @@ OpRow row(const char* op, std::vector<std::pair<int, int>> inplace) {
   return {.op = op,
           .types = T(kFloats + kIntegers + DTypes{TF_BOOL, TF_COMPLEX64}),
           .launch = copy,
-          .inplace = std::move(inplace)};
+          .inplace = std::move(inplace),
+          .precision = Precision::kClear};
 }
 
 }  // namespace

@@ -24,11 +24,24 @@ void ones_like(NativeCall& call) {
 }  // namespace
 
 std::vector<OpRow> fill_ops() {
+  using enum Precision;
   const DTypes any = kFloats + kIntegers + DTypes{TF_BOOL, TF_COMPLEX64};
   return {
-      {.op = "Fill", .types = T(any), .host = {{"dims", HostUse::kKey}}, .launch = fill},
-      {.op = "ZerosLike", .types = T(any), .launch = zeros_like, .inplace = {{0, 0}}},
-      {.op = "OnesLike", .types = T(any), .launch = ones_like, .inplace = {{0, 0}}},
+      {.op = "Fill",
+       .types = T(any),
+       .host = {{"dims", HostUse::kKey}},
+       .launch = fill,
+       .precision = kClear},
+      {.op = "ZerosLike",
+       .types = T(any),
+       .launch = zeros_like,
+       .inplace = {{0, 0}},
+       .precision = kClear},
+      {.op = "OnesLike",
+       .types = T(any),
+       .launch = ones_like,
+       .inplace = {{0, 0}},
+       .precision = kClear},
   };
 }
 

@@ -75,7 +75,8 @@ OpRow row(const char* op, Launch launch) {
   return {.op = op,
           .types = {{"Tparams", any}, {"Tindices", kIndex + DTypes{TF_INT16}}},
           .launch = launch,
-          .empty_value = 0};
+          .empty_value = 0,
+          .precision = Precision::kClear};
 }
 
 }  // namespace

@@ -184,8 +184,10 @@ OpRow arg_row(const char* op, Launch launch) {
 
 std::vector<OpRow> integer_ops() {
   const DTypes signs = {TF_INT8, TF_INT16, TF_INT32, TF_INT64};
+  OpRow floor_division = elementwise("FloorDiv", floor_div, kFloats + kIntegers);
+  floor_division.precision = Precision::kInfer;
   return {
-      elementwise("FloorDiv", floor_div, kFloats + kIntegers),
+      floor_division,
       elementwise("FloorMod", binary<kIntegerFloorMod>, kFloats + kIntegers),
       elementwise("TruncateMod", binary<kIntegerTruncateMod>, kFloats + kIntegers),
       elementwise("Mod", binary<kIntegerTruncateMod>, kFloats + kIntegers),

@@ -151,7 +151,11 @@ void empty(NativeCall& call) { call.clear(call.outputs[0], call.node.out().bytes
 // ---- rows of the op table -----------------------------------------------------------------------
 
 OpRow row(const char* op, Launch launch, std::vector<HostInput> host = {}) {
-  return {.op = op, .types = T(kAny), .host = std::move(host), .launch = launch};
+  return {.op = op,
+          .types = T(kAny),
+          .host = std::move(host),
+          .launch = launch,
+          .precision = Precision::kClear};
 }
 
 }  // namespace

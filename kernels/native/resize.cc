@@ -94,12 +94,8 @@ void check_nearest_gradient(const Node& node) {
 }
 
 OpRow row(const char* op, Launch launch, void (*check)(const Node&), bool sized) {
-  OpRow r = {.op = op,
-             .types = T(kFloats),
-             .launch = launch,
-             .empty_value = 0,
-             .check = check,
-             .precision = Precision::kClear};
+  OpRow r = {.op = op, .types = T(kFloats), .launch = launch, .empty_value = 0, .check = check};
+  if (launch == nearest || launch == nearest_gradient) r.precision = Precision::kClear;
   if (sized) r.host = {{"size", HostUse::kKey}};
   return r;
 }

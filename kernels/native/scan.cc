@@ -75,8 +75,7 @@ OpRow row(const char* op, Run run, DTypes dtypes) {
   return {.op = op,
           .types = {{"T", std::move(dtypes)}, {"Tidx", kIndex}},
           .host = {{"axis", HostUse::kArg}},
-          .run = run,
-          .precision = Precision::kInfer};
+          .run = run};
 }
 
 }  // namespace

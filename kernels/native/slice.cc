@@ -48,17 +48,20 @@ void strided_slice(NativeCall& call) {
 
 std::vector<OpRow> slice_ops() {
   using enum HostUse;
+  using enum Precision;
   const DTypes any = kFloats + kIntegers + DTypes{TF_BOOL, TF_COMPLEX64};
   return {
       {.op = "Slice",
        .types = T(any),
        .host = {{"begin", kArg}, {"size", kArg}},
        .launch = slice,
-       .check = check_slice},
+       .check = check_slice,
+       .precision = kClear},
       {.op = "StridedSlice",
        .types = T(any),
        .host = {{"begin", kArg}, {"end", kArg}, {"strides", kArg}},
        .launch = strided_slice,
+       .precision = kClear,
        .shape_arithmetic = "T"},
   };
 }

@@ -249,7 +249,8 @@ std::vector<OpRow> sort_ops() {
   return {{.op = "TopKV2",
            .types = {{"T", kFloats + kIntegers}, {"index_type", {TF_INT16, TF_INT32, TF_INT64}}},
            .host = {{"k", HostUse::kArg}},
-           .run = top_k}};
+           .run = top_k,
+           .precision = Precision::kClear}};
 }
 
 }  // namespace tfmetal

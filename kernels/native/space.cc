@@ -151,24 +151,36 @@ void extract_patches(NativeCall& call) {
 
 std::vector<OpRow> space_ops() {
   using enum HostUse;
+  using enum Precision;
   const std::vector<TypeRule> any = T(kFloats + kIntegers + DTypes{TF_BOOL});
   return {
       {.op = "SpaceToBatchND",
        .types = any,
        .host = {{"block_shape", kKey}, {"paddings", kArg}},
-       .launch = space_to_batch},
-      {.op = "SpaceToBatch", .types = any, .host = {{"paddings", kArg}}, .launch = space_to_batch},
+       .launch = space_to_batch,
+       .precision = kClear},
+      {.op = "SpaceToBatch",
+       .types = any,
+       .host = {{"paddings", kArg}},
+       .launch = space_to_batch,
+       .precision = kClear},
       {.op = "BatchToSpaceND",
        .types = any,
        .host = {{"block_shape", kKey}, {"crops", kArg}},
-       .launch = batch_to_space},
-      {.op = "BatchToSpace", .types = any, .host = {{"crops", kArg}}, .launch = batch_to_space},
-      {.op = "SpaceToDepth", .types = any, .launch = space_to_depth},
-      {.op = "DepthToSpace", .types = any, .launch = depth_to_space},
+       .launch = batch_to_space,
+       .precision = kClear},
+      {.op = "BatchToSpace",
+       .types = any,
+       .host = {{"crops", kArg}},
+       .launch = batch_to_space,
+       .precision = kClear},
+      {.op = "SpaceToDepth", .types = any, .launch = space_to_depth, .precision = kClear},
+      {.op = "DepthToSpace", .types = any, .launch = depth_to_space, .precision = kClear},
       {.op = "ExtractImagePatches",
        .types = T(kFloats + kIntegers + DTypes{TF_BOOL, TF_COMPLEX64}),
-       .launch = extract_patches},
-      {.op = "ExtractVolumePatches", .types = any, .launch = extract_patches},
+       .launch = extract_patches,
+       .precision = kClear},
+      {.op = "ExtractVolumePatches", .types = any, .launch = extract_patches, .precision = kClear},
   };
 }
 

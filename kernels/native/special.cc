@@ -66,7 +66,7 @@ void check_clip(const Node& node) {
   }
 }
 
-OpRow row(const char* op, Launch launch, Precision precision = Precision::kInfer) {
+OpRow row(const char* op, Launch launch, Precision precision = Precision::kNone) {
   return {
       .op = op, .types = T(kFloats), .launch = launch, .elementwise = true, .precision = precision};
 }
@@ -80,18 +80,18 @@ std::vector<OpRow> special_ops() {
       row("BesselI1e", unary<kSpecialBesselI1e>),
       row("Digamma", tensorflow_since(2, 22) ? unary<kSpecialDigammaPole> : unary<kSpecialDigamma>,
           kDeny),
-      row("Erfc", lane_unary<kSpecialErfc, kErfc>),
+      row("Erfc", lane_unary<kSpecialErfc, kErfc>, kInfer),
       row("Erfinv", unary<kSpecialErfinv>, kDeny),
       row("Expm1", lane_unary<kSpecialExpm1, kExpm1>, kDeny),
       row("Lgamma", unary<kSpecialLgamma>, kDeny),
-      row("Log1p", lane_unary<kSpecialLog1p, kLog1p>),
+      row("Log1p", lane_unary<kSpecialLog1p, kLog1p>, kInfer),
       row("Ndtri", unary<kSpecialNdtri>, kDeny),
       row("Atan2", atan2),
       row("Igamma",
           tensorflow_since(2, 23) ? binary<kSpecialIgammaDefined> : binary<kSpecialIgamma>, kDeny),
       row("Igammac", binary<kSpecialIgammac>, kDeny),
-      row("MulNoNan", binary<kSpecialMulNoNan>),
-      row("NextAfter", binary<kSpecialNextAfter>, kClear),
+      row("MulNoNan", binary<kSpecialMulNoNan>, kInfer),
+      row("NextAfter", binary<kSpecialNextAfter>),
       row("Xdivy", binary<kSpecialXdivy>),
       row("Xlog1py", binary<kSpecialXlog1py>),
       row("Xlogy", binary<kSpecialXlogy>),

@@ -89,7 +89,8 @@ std::vector<OpRow> where_ops() {
   return {{.op = "Where",
            .types = T(kFloats + kIntegers + DTypes{TF_BOOL}),
            .run = where,
-           .cluster = ClusterPolicy::kNever}};
+           .cluster = ClusterPolicy::kNever,
+           .precision = Precision::kClear}};
 }
 
 }  // namespace tfmetal

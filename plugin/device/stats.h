@@ -24,6 +24,8 @@ namespace tfmetal {
   X(bytes_dtoh, "bytes copied from the device to the host")                   \
   X(bytes_dtod, "bytes copied on the device")                                 \
   X(graphs, "graphs seen by the graph passes")                                \
+  X(nodes_converted, "nodes that automatic mixed precision converted")        \
+  X(casts_added, "Casts that it added")                                       \
   X(errors, "command buffers that failed")
 
 struct Stats {

@@ -7,7 +7,16 @@
 """
 
 from tensorflow_metal_py.mixed_precision.autocast import autocast
+from tensorflow_metal_py.mixed_precision.graph_rewrite import graph_rewrite, set_graph_rewrite
 from tensorflow_metal_py.mixed_precision.policy import FLOAT32, LayerMeasurement, Policy
 from tensorflow_metal_py.mixed_precision.tuner import tune
 
-__all__ = ["FLOAT32", "LayerMeasurement", "Policy", "autocast", "tune"]
+__all__ = [
+    "FLOAT32",
+    "LayerMeasurement",
+    "Policy",
+    "autocast",
+    "graph_rewrite",
+    "set_graph_rewrite",
+    "tune",
+]

@@ -1,71 +1,12 @@
 // Outlining: what goes into a cluster, what stays outside, and which names live on. The test links
 // no TensorFlow: a stand-in knows the definitions of the few ops used.
-#include <map>
-
 #include "grappler/cluster/outline.h"
-#include "grappler/graphdef/wire.h"
-#include "kernels/op_table.h"
-#include "plugin/tf_api.h"
 #include "tests/cc/check.h"
+#include "tests/cc/op_stand_in.h"
 
 using namespace tfmetal;
 
-// ---- op definitions -----------------------------------------------------------------------------
-
-// (name, type attribute) of inputs and outputs; "*" marks a list of T with its length's attribute.
-struct Definition {
-  std::vector<std::pair<std::string, std::string>> inputs, outputs;
-};
-static const std::map<std::string, Definition> kDefinitions = {
-    {"Relu", {{{"features", "T"}}, {{"activations", "T"}}}},
-    {"AddV2", {{{"x", "T"}, {"y", "T"}}, {{"z", "T"}}}},
-    {"Sum", {{{"input", "T"}, {"reduction_indices", "Tidx"}}, {{"output", "T"}}}},
-    {"Unpack", {{{"value", "T"}}, {{"output", "*num"}}}},
-};
-static TF_Code last_code;
-
-static std::string serialized(const std::string& op, const Definition& definition) {
-  const auto arg = [](const std::pair<std::string, std::string>& spec) {
-    WireWriter out;
-    out.bytes(1, spec.first);
-    if (spec.second.starts_with('*'))
-      out.bytes(4, "T").bytes(5, spec.second.substr(1));
-    else
-      out.bytes(4, spec.second);
-    return out.take();
-  };
-  WireWriter out;
-  out.bytes(1, op);
-  for (const auto& spec : definition.inputs) out.bytes(2, arg(spec));
-  for (const auto& spec : definition.outputs) out.bytes(3, arg(spec));
-  return out.take();
-}
-
-static void stand_in_for_tensorflow() {
-  if (registered_rows().empty())
-    for (const OpRow& row : op_table()) registered_rows().push_back({&row, row.types});
-  tf.TF_NewStatus = +[]() -> TF_Status* { return nullptr; };
-  tf.TF_DeleteStatus = +[](TF_Status*) {};
-  tf.TF_GetCode = +[](const TF_Status*) { return last_code; };
-  tf.TF_Message = +[](const TF_Status*) { return "no such op"; };
-  tf.TF_NewGraph = +[]() -> TF_Graph* { return nullptr; };
-  tf.TF_DeleteGraph = +[](TF_Graph*) {};
-  tf.TF_NewBuffer = +[]() { return new TF_Buffer{}; };
-  tf.TF_DeleteBuffer = +[](TF_Buffer* buffer) { delete buffer; };
-  tf.TF_GraphGetOpDef = +[](TF_Graph*, const char* op, TF_Buffer* out, TF_Status*) {
-    static auto* const bytes = new std::map<std::string, std::string>();
-    const auto found = kDefinitions.find(op);
-    last_code = found == kDefinitions.end() ? TF_NOT_FOUND : TF_OK;
-    if (last_code != TF_OK) return;
-    std::string& text = (*bytes)[op] = serialized(op, found->second);
-    out->data = text.data();
-    out->length = text.size();
-  };
-}
-
 // ---- graphs -------------------------------------------------------------------------------------
-
-static const char kGpu[] = "/job:localhost/replica:0/task:0/device:GPU:0";
 
 static NodeDef make(const std::string& name, const std::string& op,
                     std::vector<std::string> inputs = {}) {
