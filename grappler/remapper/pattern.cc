@@ -138,8 +138,9 @@ std::string to_text(const Tree& tree) {
 int size_of(const Tree& tree) {
   int sum = 0, largest = 0;
   for (const Tree& input : tree.inputs) {
-    sum += size_of(input);
-    largest = std::max(largest, size_of(input));
+    const int size = size_of(input);
+    sum += size;
+    largest = std::max(largest, size);
   }
   switch (tree.kind) {
     case Tree::Kind::kOp:
