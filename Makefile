@@ -32,7 +32,7 @@ CPP_FILES = $(shell git ls-files '*.cc' '*.h' '*.metal')
 PACKAGING_PYTHONS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv build test test-slow test-macos-versions soak demo lint format docs docs-check cross-macos wheel-macos wheel-linux test-wheels test-sanitize test-versions \
+.PHONY: help venv build test test-slow test-macos-versions soak demo lint format docs docs-check cross-macos test-emulator wheel-macos wheel-linux test-wheels test-sanitize test-versions \
 	test-versions-smoke test-packaging bazel shims bench clean FORCE
 
 help: ## list the targets
@@ -68,7 +68,7 @@ FORCE:
 PYTEST := $(PY) -m pytest -q -n $(JOBS) --dist worksteal
 
 test: build ## all tests but the slow ones and packaging (ARGS="-k name" selects)
-	$(PYTEST) -m "not (packaging or slow or soak or macos_versions or macos or wheels)" tests $(ARGS)
+	$(PYTEST) -m "not (packaging or slow or soak or macos_versions or macos or emulator or wheels)" tests $(ARGS)
 
 test-slow: build ## large models, and every Keras layer under every policy
 	$(PYTEST) -m slow tests $(ARGS)
@@ -102,6 +102,9 @@ cross-macos: $(READY) ## compile all portable sources for arm64 macOS, link the 
 	@test -f build-macos/build.ninja || $(BIN)/cmake -S . -B build-macos $(CROSS_ARGS)
 	$(BIN)/cmake --build build-macos -j $(JOBS) --target tensorflow_metal_py
 	$(PY) -m pytest -q --noconftest -m macos tests/test_macos_library.py $(ARGS)
+
+test-emulator: build cross-macos ## run that library in an emulator, compare it with the Linux build
+	$(PY) -m pytest -q -m emulator tests/test_emulator.py $(ARGS)
 
 # The C++ tests under each sanitizer, and those Python tests with TensorFlow loaded that plant errors
 # into the device. TensorFlow itself is not instrumented: see tests/sanitizers/.
