@@ -77,10 +77,11 @@ def test_script(call, tmp_path):
     assert "Relu" not in output
 
 
-def test_model_files(call, run_python, tmp_path):
+@pytest.mark.parametrize("name", ["mlp", "unet"])  # Sequential, functional
+def test_model_files(call, run_python, tmp_path, name):
     run_python(
         "import sys; from tensorflow_metal_py import models\n"
-        "m = models.build('mlp'); m.save(sys.argv[1]); m.export(sys.argv[2], verbose=False)",
+        f"m = models.build('{name}'); m.save(sys.argv[1]); m.export(sys.argv[2], verbose=False)",
         arguments=[str(tmp_path / "m.keras"), str(tmp_path / "saved")],
     )
     output = call("doctor", tmp_path / "m.keras").stdout

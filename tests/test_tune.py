@@ -411,3 +411,13 @@ def test_autocast_refuses():
     with pytest.raises(ValueError, match="float16, bfloat16 or None, not 'int8'"):
         with mixed_precision.autocast("int8"):
             pass
+
+
+def test_the_picture_is_drawn(tmp_path):
+    from tools import draw_precision
+
+    results = {"embedding": draw_precision.measured("embedding", 3)}
+    for ratio, spread, errors in results["embedding"].values():
+        assert ratio > 0 and spread >= 0 and 0 < errors.output < 0.05
+    draw_precision.draw(results, "title", "time", str(tmp_path / "images" / "picture.png"))
+    assert (tmp_path / "images" / "picture.png").read_bytes().startswith(b"\x89PNG")
