@@ -127,7 +127,7 @@ inline void jacobi_complete(device float* vectors, device float* scratch, uint j
   uint winner = 0;
   for (uint i = 1; i < LINALG_THREADS; ++i) winner = part[i] > part[winner] ? i : winner;
   if (t == winner) scratch[0] = float(axis);
-  threadgroup_barrier(mem_flags::mem_device);
+  threadgroup_barrier(mem_flags::mem_device | mem_flags::mem_threadgroup);
   const uint chosen = uint(scratch[0]);
   for (uint i = t; i < size; i += LINALG_THREADS) w[i] = i == chosen ? 1.0f : 0.0f;
   threadgroup_barrier(mem_flags::mem_device);

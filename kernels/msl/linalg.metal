@@ -35,7 +35,7 @@ kernel void linalg_lu(device C* matrices [[buffer(0)]], device int* orders [[buf
     }
     best[t] = largest;
     best_row[t] = row;
-    threadgroup_barrier(mem_flags::mem_threadgroup);
+    threadgroup_barrier(mem_flags::mem_device | mem_flags::mem_threadgroup);
     uint pivot = k;
     largest = -1.0f;
     for (uint i = 0; i < LINALG_THREADS; ++i) {
@@ -57,7 +57,7 @@ kernel void linalg_lu(device C* matrices [[buffer(0)]], device int* orders [[buf
         order[pivot] = upper;
       }
     }
-    threadgroup_barrier(mem_flags::mem_device);
+    threadgroup_barrier(mem_flags::mem_device | mem_flags::mem_threadgroup);
     const C diagonal = a[k * n + k];
     if (norm_squared(diagonal) == 0.0f) {
       failed |= LINALG_SINGULAR;
@@ -234,7 +234,7 @@ kernel void linalg_qr(device C* matrices [[buffer(0)]], device C* taus [[buffer(
     sum = 0.0f;
     for (uint i = 0; i < LINALG_THREADS; ++i) sum += part[i];
     const C head = a[k * n + k];
-    threadgroup_barrier(mem_flags::mem_device);
+    threadgroup_barrier(mem_flags::mem_device | mem_flags::mem_threadgroup);
     const float imaginary = norm_squared(head) - real_part(head) * real_part(head);
     if (sum <= 1.17549435e-38f && imaginary <= 1.17549435e-38f) {
       if (t == 0) tau[k] = from_real<C>(0.0f);

@@ -12,9 +12,10 @@
 #include "kernels/msl/image_arguments.h"
 #include "kernels/msl/linalg_arguments.h"
 #include "kernels/msl/sampling_arguments.h"
+#include "plugin/host/msl/fiber.h"
 #include "plugin/host/msl/kernel.h"
 #include "plugin/host/msl/types.h"
-#include "tests/cc/check.h"
+#include "tests/cc/death.h"
 
 namespace {
 
@@ -189,4 +190,39 @@ TEST(crop_and_resize_grad_boxes) {
                kBoxes, IMAGE_THREADS, 4);
 }
 
-TEST_MAIN()
+// A barrier orders the memory that its flags name: device memory needs barriers that say so.
+#if defined(__SANITIZE_THREAD__)
+namespace {
+
+// Reports about memory at `place` when only barriers that order `memory` count.
+void run_kernels_looking_at(host::msl::Memory memory) {
+  host::msl::look_at(memory);
+  for (const check::Test& test : check::tests()) {
+    if (!std::strstr(test.name, "barriers_order_device")) test.run();
+  }
+}
+std::string reports_about(const char* place, const char* death_case) {
+  const char* options = "TSAN_OPTIONS=halt_on_error=0:exitcode=0";
+  const std::string text = death::run(death_case, {options}).stderr_text;
+  const std::string line = "==================";
+  std::string found;
+  for (size_t at = text.find(line); at != std::string::npos;) {
+    const size_t next = text.find(line, at + line.size());
+    const std::string report = text.substr(at, next - at);
+    if (report.find("data race") != std::string::npos && report.find(place) != std::string::npos) {
+      found += report;
+    }
+    at = next;
+  }
+  return found;
+}
+
+}  // namespace
+
+DEATH_CASE(device_memory) { run_kernels_looking_at(host::msl::kDeviceMemory); }
+TEST(barriers_order_device_memory) {
+  CHECK_EQ(reports_about("Location is heap block", "device_memory"), "");
+}
+#endif
+
+DEATH_TEST_MAIN()

@@ -121,6 +121,8 @@ constexpr size_t kStackBytes = 64 << 10;
 #endif
 constexpr size_t kGuardBytes = 4096;  // below each stack, not accessible
 
+unsigned looked_at = kDeviceMemory | kThreadgroupMemory;
+
 enum class State { kReady, kAtBarrier, kAtExchange, kLeft };
 
 struct Fiber {
@@ -184,7 +186,7 @@ Group& group_of_thread() {
 UNCHECKED void suspend(Group& g, [[maybe_unused]] char* sync) {
   Fiber& f = g.fibers[g.current];
 #ifdef HOST_TSAN
-  __tsan_release(sync);
+  if (sync) __tsan_release(sync);
   __tsan_switch_to_fiber(g.tsan_scheduler, 1);
 #endif
 #ifdef HOST_ASAN
@@ -197,7 +199,7 @@ UNCHECKED void suspend(Group& g, [[maybe_unused]] char* sync) {
   __sanitizer_finish_switch_fiber(fake_stack, &g.scheduler_bottom, &g.scheduler_size);
 #endif
 #ifdef HOST_TSAN
-  __tsan_acquire(sync);
+  if (sync) __tsan_acquire(sync);
 #endif
 }
 
@@ -345,10 +347,12 @@ Group& running_group() {
 
 }  // namespace
 
-UNCHECKED void barrier(int line) {
+UNCHECKED void barrier(Memory ordered, int line) {
   Group& g = running_group();
-  wait_as(g, State::kAtBarrier, line, &g.sync[g.turn]);
+  wait_as(g, State::kAtBarrier, line, (ordered & looked_at) != 0 ? &g.sync[g.turn] : nullptr);
 }
+
+void look_at(Memory memory) { looked_at = memory; }
 
 UNCHECKED Lanes exchange(const void* value, size_t size, int line) {
   Group& g = running_group();

@@ -15,9 +15,15 @@ struct Lanes {
   uint32_t lane;                        // the caller
 };
 
+// Memory whose accesses a barrier orders: bits.
+enum Memory : unsigned { kNoMemory = 0, kDeviceMemory = 1, kThreadgroupMemory = 2 };
+
 // Returns when all threads of the group have called it. Aborts when one has left the kernel or
 // waits elsewhere (`line` tells places apart).
-void barrier(int line);
+void barrier(Memory ordered, int line);
+// ThreadSanitizer knows one order for all memory. From now on, only barriers that order this count:
+// its reports are then true of this memory, and mean nothing for the other.
+void look_at(Memory memory);
 // The same among the threads of a SIMD group that have not left the kernel.
 Lanes exchange(const void* value, size_t size, int line);
 

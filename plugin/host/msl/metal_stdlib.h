@@ -310,10 +310,17 @@ MSL_ATOMIC_FETCH(xor, old ^ v)
 
 // ---- threads of a threadgroup ------------------------------------------------------------------
 
-enum class mem_flags { mem_none, mem_device, mem_threadgroup };
+enum class mem_flags {
+  mem_none = host::msl::kNoMemory,
+  mem_device = host::msl::kDeviceMemory,
+  mem_threadgroup = host::msl::kThreadgroupMemory,
+};
+constexpr mem_flags operator|(mem_flags a, mem_flags b) {
+  return static_cast<mem_flags>(static_cast<unsigned>(a) | static_cast<unsigned>(b));
+}
 
-inline void threadgroup_barrier(mem_flags, int line = __builtin_LINE()) {
-  host::msl::barrier(line);
+inline void threadgroup_barrier(mem_flags flags, int line = __builtin_LINE()) {
+  host::msl::barrier(static_cast<host::msl::Memory>(flags), line);
 }
 inline void simdgroup_barrier(mem_flags, int line = __builtin_LINE()) {
   host::msl::exchange("", 0, line);
