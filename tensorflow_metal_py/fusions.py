@@ -182,7 +182,10 @@ def report(title: str, function: Any, device_type: str) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """what the graph passes fuse in a Keras model or SavedModel, and what they nearly do"""
-    parser = argparse.ArgumentParser(prog="python -m tensorflow_metal_py fusions")
+    parser = argparse.ArgumentParser(
+        prog="python -m tensorflow_metal_py fusions",
+        usage="%(prog)s model [--dtype POLICY] [--graph-rewrite DTYPE]",
+    )
     parser.add_argument("model", type=pathlib.Path, help="a .keras or .h5 file, or a SavedModel")
     parser.add_argument("--dtype", help="dtype policy of the layers, such as mixed_bfloat16")
     parser.add_argument("--graph-rewrite", choices=DTYPES, help="automatic mixed precision to this")

@@ -455,6 +455,15 @@ def test_command_in_another_precision(model, capsys):
     assert "1 x convolution" in capsys.readouterr().out
 
 
+def test_command_with_automatic_mixed_precision(model, capsys, monkeypatch):
+    monkeypatch.setenv("TF_METAL_MIXED_PRECISION", "off")  # restored after what the command sets
+    monkeypatch.setenv(PASSES, "all")
+    assert fusions.main([str(model / "model.keras"), "--graph-rewrite=bfloat16"]) == 0
+    out = capsys.readouterr().out
+    assert "float32 nodes compute with 16 bits" in out
+    assert "converted, allow: it is worth it" in out
+
+
 def test_command_on_a_saved_model(model, capsys):
     assert fusions.main([str(model / "saved")]) == 0
     assert "1 x convolution" in capsys.readouterr().out
