@@ -32,7 +32,7 @@ CPP_FILES = $(shell git ls-files '*.cc' '*.h' '*.metal')
 PACKAGING_PYTHONS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv build test test-slow test-macos-versions soak demo lint format docs docs-check cross-macos test-emulator wheel-macos wheel-linux test-wheels test-sanitize test-versions \
+.PHONY: help venv build test test-slow test-macos-versions selftest selftest-vectors soak demo lint format docs docs-check cross-macos test-emulator wheel-macos wheel-linux test-wheels test-sanitize test-versions \
 	test-versions-smoke test-packaging bazel shims bench clean FORCE
 
 help: ## list the targets
@@ -75,6 +75,13 @@ test-slow: build ## large models, and every Keras layer under every policy
 
 test-macos-versions: build ## every op case with the oldest macOS simulated
 	$(PY) -m pytest -q -m macos_versions tests $(ARGS)
+
+selftest: build ## what users run on a Mac, here on the host: every op, fusion and question
+	$(USE_BUILD) TF_METAL_QUARANTINE=off $(PY) -m tensorflow_metal_py selftest $(ARGS)
+
+# After a new op, type, fusion or method; tests/test_selftest.py says when.
+selftest-vectors: build ## record anew what the selftest replays
+	$(USE_BUILD) TF_METAL_QUARANTINE=off $(PY) -m tools.make_selftest $(ARGS)
 
 soak: build ## hours of random programs and long trainings, with and without graph passes
 	$(PYTEST) -m soak tests $(ARGS)

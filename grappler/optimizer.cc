@@ -10,9 +10,11 @@
 
 #include "grappler/analysis/topology.h"
 #include "grappler/fallbacks.h"
+#include "kernels/quarantined.h"
 #include "plugin/device/stats.h"
 #include "plugin/env.h"
 #include "plugin/log.h"
+#include "plugin/quarantine.h"
 #include "plugin/tf_api.h"
 
 namespace tfmetal {
@@ -57,11 +59,22 @@ std::string optimized(Optimizer& self, std::string_view bytes, const TF_Grappler
     count_fallbacks(find_fallbacks(GraphDef::parse(bytes), our_device_type));
   }
   dump(self, "before", bytes);
-  const Switches switches(env::text(env::kGrappler));
+  const Switches switches(quarantine().restrict_passes(env::text(env::kGrappler)));
   std::string result =
       run_passes(bytes, selected_passes(passes(), switches), item, our_device_type, switches);
   dump(self, "after", result);
   return result;
+}
+
+// TensorFlow has placed no quarantined op on the device, but a pass may have made one.
+void check_quarantine(GraphView& view, Context& context) {
+  if (quarantine().ops.empty()) return;
+  for (size_t i = 0; i < view.size(); ++i) {
+    const GraphNode& node = view.node(i);
+    if (!node.removed() && context.on_device(node) && is_quarantined(node.def())) {
+      throw_internal("it made ", node.op(), ", which a selftest found wrong on this machine");
+    }
+  }
 }
 
 // Copies `bytes` into a buffer that TensorFlow frees; false when memory is exhausted.
@@ -120,6 +133,7 @@ std::string run_passes(std::string_view bytes, const std::vector<Pass>& table,
       const int changes = pass.run(view, context);
       if (!changes) continue;
       topological_order(view);  // throws if nodes wait for each other
+      check_quarantine(view, context);
       current = view.graph().serialized();
       TFMETAL_LOG(kVerbose, concat("Graph pass ", pass.name, ": ", changes, " changes"));
     } catch (const std::exception& error) {

@@ -5,6 +5,8 @@
 #include <string_view>
 
 #include "kernels/families.h"
+#include "kernels/quarantined.h"
+#include "plugin/quarantine.h"
 
 namespace tfmetal {
 
@@ -38,9 +40,7 @@ bool serves(const std::vector<TypeRule>& types, const NodeDef& def) {
   });
 }
 
-}  // namespace
-
-const OpRow* find_row(const NodeDef& def) {
+const OpRow* row_of(const NodeDef& def) {
   static const auto* const by_op = [] {
     auto* map = new std::multimap<std::string, const OpRow*, std::less<>>();
     for (const OpRow& row : op_table()) map->emplace(row.op, &row);
@@ -51,6 +51,27 @@ const OpRow* find_row(const NodeDef& def) {
     if (serves(it->second->types, def)) return it->second;
   }
   return nullptr;
+}
+
+bool banned(const OpRow& row, const NodeDef& def) {
+  return is_quarantined(row, row.types.empty() ? TF_BOOL : def.attr_type(row.types[0].attr));
+}
+
+}  // namespace
+
+bool is_quarantined(const OpRow& row, TF_DataType dtype) {
+  return !row.available && !row.define && quarantine().has(row.op, name_of(dtype));
+}
+
+bool is_quarantined(const NodeDef& def) {
+  if (quarantine().ops.empty()) return false;
+  const OpRow* row = row_of(def);
+  return row && banned(*row, def);
+}
+
+const OpRow* find_row(const NodeDef& def) {
+  const OpRow* row = row_of(def);
+  return row && !quarantine().ops.empty() && banned(*row, def) ? nullptr : row;
 }
 
 const OpRow* find_kernel_row(const NodeDef& def) {

@@ -10,6 +10,7 @@
 #include "kernels/kernel.h"
 #include "kernels/op_def.h"
 #include "kernels/op_table.h"
+#include "kernels/quarantined.h"
 #include "plugin/device/device.h"
 #include "plugin/log.h"
 #include "plugin/tf_api.h"
@@ -174,6 +175,7 @@ void register_types(const OpRow& row, StockKernels& stock, const char* device_ty
                     Constraints* chosen, std::vector<TypeRule>* registered) {
   const size_t next = chosen->size();
   if (next == row.types.size()) {
+    if (is_quarantined(row, chosen->empty() ? TF_BOOL : chosen->front().second)) return;
     if (stays_on_host(row, stock, *chosen, device_type)) return;
     for (size_t i = 0; i < next; ++i) {
       DTypes& dtypes = (*registered)[i].dtypes;
@@ -198,6 +200,7 @@ void register_kernels(const char* device_type) {
   for (const OpRow& row : op_table()) {
     if (row.cluster_only || row.first > macos) continue;
     if (row.available && !row.available()) continue;
+    if (row.types.empty() && is_quarantined(row, TF_BOOL)) continue;
     if (row.define) row.define();
     std::vector<TypeRule> types = row.types;
     for (TypeRule& rule : types) rule.dtypes.clear();

@@ -57,6 +57,10 @@ const Variable kClearlistRemove{"TF_AUTO_MIXED_PRECISION_GRAPH_REWRITE_CLEARLIST
 const Variable kPrecisionLevel{"TF_AUTO_MIXED_PRECISION_GRAPH_REWRITE_LEVEL", "",
                                "UNSAFE_FORCE_ALL, TREAT_INFER_AS_DENY or TENSOR_CORES_ONLY; empty: "
                                "as the lists say."};
+const Variable kQuarantine{"TF_METAL_QUARANTINE", "",
+                           "Folder of the list of ops that a selftest found wrong on this machine, "
+                           "which then run on the CPU. Empty: the user's cache folder; off: use "
+                           "every op."};
 
 const Variable kLoaded{"TF_METAL_LOADED", "",
                        "Set by the plugin: process id and path of the copy that serves it. Do "
@@ -76,6 +80,8 @@ const Variable kHostFail{"TF_METAL_HOST_FAIL", "",
 const Variable kHostMemory{"TF_METAL_HOST_MEMORY", "0",
                            "Bytes of the simulated GPU; 0: three quarters of this machine's."};
 const Variable kHostGpus{"TF_METAL_HOST_GPUS", "1", "0: simulate a Mac on which Metal has no GPU."};
+const Variable kHostWrong{"TF_METAL_HOST_WRONG", "",
+                          "Part of the name of shaders whose first result shall be wrong."};
 
 const std::vector<const Variable*>& table() {
   static const std::vector<const Variable*> rows = {&kDisable,
@@ -107,6 +113,8 @@ const std::vector<const Variable*>& table() {
                                                     &kHostFail,
                                                     &kHostMemory,
                                                     &kHostGpus,
+                                                    &kHostWrong,
+                                                    &kQuarantine,
                                                     &kLoaded,
                                                     &kStockMixedPrecision};
   return rows;
@@ -123,5 +131,17 @@ bool flag(const Variable& variable) {
 }
 
 long integer(const Variable& variable) { return std::strtol(text(variable).c_str(), nullptr, 10); }
+
+std::string cache_folder() {
+  constexpr const char* kName = "/tensorflow_metal_py";
+  const char* home = std::getenv("HOME");
+#ifdef __APPLE__
+  return home && *home ? std::string(home) + "/Library/Caches" + kName : "";
+#else
+  const char* caches = std::getenv("XDG_CACHE_HOME");
+  if (caches && *caches) return std::string(caches) + kName;
+  return home && *home ? std::string(home) + "/.cache" + kName : "";
+#endif
+}
 
 }  // namespace tfmetal::env

@@ -15,14 +15,15 @@ struct Variable {
 
 // What users set.
 extern const Variable kDisable, kDeviceType, kDevices, kLog, kSync, kShim, kJitHook, kMemoryLimit,
-    kCacheBytes, kOpsPerCommit, kBytesPerCommit, kGrappler, kDumpGraphs, kPoison, kMixedPrecision;
+    kCacheBytes, kOpsPerCommit, kBytesPerCommit, kGrappler, kDumpGraphs, kPoison, kMixedPrecision,
+    kQuarantine;
 // What users of TensorFlow's automatic mixed precision set.
 extern const Variable kAllowlistAdd, kAllowlistRemove, kInferlistAdd, kInferlistRemove,
     kDenylistAdd, kDenylistRemove, kClearlistAdd, kClearlistRemove, kPrecisionLevel;
 // What the plugin sets itself.
 extern const Variable kLoaded, kStockMixedPrecision;
 // What simulates a Mac on Linux; ignored on macOS.
-extern const Variable kHostMacos, kHostChaos, kHostFail, kHostMemory, kHostGpus;
+extern const Variable kHostMacos, kHostChaos, kHostFail, kHostMemory, kHostGpus, kHostWrong;
 
 const std::vector<const Variable*>& table();
 
@@ -30,5 +31,9 @@ const std::vector<const Variable*>& table();
 std::string text(const Variable& variable);
 bool flag(const Variable& variable);  // false for 0, false, off, no
 long integer(const Variable& variable);
+
+// The plugin's folder among the user's caches, by the system's own variables; empty when there is
+// no home.
+std::string cache_folder();
 
 }  // namespace tfmetal::env

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 import tensorflow_metal_py as metal
-from tensorflow_metal_py import _runtime, bench, doctor, fusions, nans
+from tensorflow_metal_py import _runtime, bench, doctor, fusions, nans, selftest
 from tensorflow_metal_py.tables import format_table
 
 
@@ -36,11 +36,12 @@ COMMANDS = {
     "fusions": fusions.main,
     "nans": nans.main,
     "bench": bench.main,
+    "selftest": selftest.main,
     "env": env,
     "ops": ops,
     "stats": stats,
 }
-WITH_ARGUMENTS = {"doctor", "fusions", "nans", "bench"}
+WITH_ARGUMENTS = {"doctor", "fusions", "nans", "bench", "selftest"}
 
 
 def main(arguments: list[str]) -> int:

@@ -267,6 +267,22 @@ def report(title: str, counts: collections.Counter, device_type: str) -> int:
     return len(needed)
 
 
+def quarantine(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Rows about what a selftest found wrong on this machine."""
+    if found["state"] == "off":
+        yield "quarantine", "switched off"
+    elif found["state"] == "none":
+        yield "quarantine", "no selftest has found anything wrong"
+    elif found["state"] == "ignored":
+        yield "quarantine", f"{found['path']} is ignored: {found['reason']}"
+    else:
+        yield "quarantine", f"these run on the CPU, as a selftest asked for ({found['path']}):"
+        for row in found["ops"]:
+            yield "", f"{row['op']} of {row['dtype']}"
+        for name in found["fusions"]:
+            yield "", f"fusion {name}"
+
+
 def machine() -> str:
     """Prints what is installed and found; returns the device type, empty without a device."""
     import tensorflow as tf
@@ -294,6 +310,7 @@ def machine() -> str:
         rows += [
             ("variables", f"{mode['mode']}: {mode['reason']}"),
             ("ops", len({row["op"] for row in _runtime.call("ops")})),
+            *quarantine(_runtime.call("quarantine")),
         ]
     for name, value in rows:
         print(f"{name:20} {value}")

@@ -34,6 +34,8 @@ def pytest_configure(config):
         raise pytest.UsageError(f"{LIBRARY} does not exist: run make build")
     os.environ["TF_PLUGGABLE_DEVICE_LIBRARY_PATH"] = str(LIBRARY)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # What a selftest on this machine has banned is tested all the same.
+    os.environ["TF_METAL_QUARANTINE"] = "off"
     # The package of this tree, for subprocesses as well.
     sys.path.insert(0, str(ROOT))
     inherited = os.environ.get("PYTHONPATH")

@@ -6,7 +6,8 @@
 import numpy as np
 import pytest
 
-from tests import commit, fuzz, rewriting, spine
+from tensorflow_metal_py.selftest import programs
+from tests import commit, rewriting, spine
 
 SEEDS = 100
 # Programs that once went wrong.
@@ -18,7 +19,7 @@ CPU = {"rtol": 2e-3, "atol": 2e-3}  # the rounding of up to 24 steps, some of wh
 
 
 def check(seed: int) -> None:
-    program = fuzz.Program(seed)
+    program = programs.Program(seed)
     device = f"/{spine.device_type()}:0"
     runs = {}
     for passes in ("none", "all"):

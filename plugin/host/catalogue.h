@@ -1,6 +1,7 @@
 // What Apple's frameworks declare, from plugin/host/catalogue/apple_api.tsv.
 #pragma once
 
+#include <functional>
 #include <span>
 #include <string_view>
 
@@ -23,6 +24,8 @@ std::span<const CatalogueParent> catalogue_parents();
 // Searches the class, then its parents. Null when Apple has no such method.
 const CatalogueMethod* find_in_catalogue(std::string_view class_name, char kind,
                                          std::string_view selector);
+// Apple's declarations of what the host implements, which is what the plugin uses; by class.
+void for_each_declared(const std::function<void(const CatalogueMethod&)>& visit);
 bool class_in_catalogue(std::string_view class_name);
 
 }  // namespace host

@@ -15,6 +15,7 @@
 #include "plugin/host/block.h"
 #include "plugin/host/catalogue.h"
 #include "plugin/host/classes.h"
+#include "plugin/metal/introspection.h"
 
 namespace host {
 namespace {
@@ -247,6 +248,22 @@ bool macos_at_least(int major, int minor) {
          std::pair<long, long>(major, minor);
 }
 
+void for_each_declared(const std::function<void(const CatalogueMethod&)>& visit) {
+  std::lock_guard lock(runtime_mutex());
+  for (auto& [name, c] : classes()) {
+    if (name.compare(0, std::strlen(kTestPrefix), kTestPrefix) == 0) continue;
+    for (ClassObject* side : {c, class_of(c)}) {
+      std::set<std::string> selectors;  // in order
+      for (auto& [selector, method] : side->methods) selectors.insert(selector->name);
+      for (const std::string& selector : selectors) {
+        const CatalogueMethod* apple = declared_by_apple(side, selector);
+        if (!apple) continue;
+        visit({name, selector, apple->encoding, side->is_meta ? '+' : '-', apple->macos});
+      }
+    }
+  }
+}
+
 // ---- NSObject ----------------------------------------------------------------------------------
 
 namespace {
@@ -316,6 +333,30 @@ Class objc_getClass(const char* name) {
                          (host::class_in_catalogue(name)
                               ? "Apple has it, the host does not implement it"
                               : "NOT IN APPLE'S CATALOGUE"));
+}
+
+Class objc_lookUpClass(const char* name) { return host::remembered_class(name); }
+
+objc_method* class_getInstanceMethod(Class c, SEL selector) {
+  auto* known = static_cast<host::ClassObject*>(c);
+  const host::CatalogueMethod* apple = host::declared_by_apple(known, selector->name);
+  if (apple && !host::available(apple->macos)) return nullptr;
+  return reinterpret_cast<objc_method*>(const_cast<host::Method*>(known->find(selector)));
+}
+
+objc_method* class_getClassMethod(Class c, SEL selector) {
+  return class_getInstanceMethod(host::class_of(c), selector);
+}
+
+const char* method_getTypeEncoding(const objc_method* method) {
+  return reinterpret_cast<const host::Method*>(method)->encoding.c_str();
+}
+
+// What Apple declares as protocols are classes here.
+objc_protocol* objc_getProtocol(const char*) { return nullptr; }
+
+objc_method_description protocol_getMethodDescription(objc_protocol*, SEL, bool, bool) {
+  return {};
 }
 
 void objc_host_check(id self, const objc::Selector& site, const char* caller_signature) {

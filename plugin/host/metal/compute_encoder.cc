@@ -2,6 +2,7 @@
 #include <array>
 #include <cstring>
 
+#include "plugin/env.h"
 #include "plugin/host/metal/encoder.h"
 #include "plugin/host/metal/library.h"
 #include "plugin/host/mps_graph/kept_operands.h"
@@ -128,6 +129,19 @@ msl::Size3 checked_size(mtl::Size size, const char* what) {
           static_cast<uint32_t>(size.depth)};
 }
 
+// A wrong shader, for tests of what finds one: changes the high bits of the first element that it
+// wrote.
+void spoil(const msl::Kernel& kernel, const msl::Launch& launch) {
+  const std::string wrong = tfmetal::env::text(tfmetal::env::kHostWrong);
+  if (wrong.empty() || std::string_view(kernel.name).find(wrong) == std::string_view::npos) {
+    return;
+  }
+  for (const msl::Parameter& p : kernel.parameters) {
+    if (p.written && !p.threadgroup)
+      static_cast<char*>(launch.buffers[p.index])[p.size - 1] ^= 0x40;
+  }
+}
+
 void dispatch(ComputeEncoder* self, msl::Size3 grid, msl::Size3 group_size) {
   if (!self->pipeline) abort_like_apple("dispatch without a compute pipeline state");
   const msl::Kernel& kernel = *self->pipeline->kernel;
@@ -146,6 +160,7 @@ void dispatch(ComputeEncoder* self, msl::Size3 grid, msl::Size3 group_size) {
           if (p.written) forget_operands_at(launch.buffers[p.index]);
         }
         msl::launch(kernel, launch);
+        spoil(kernel, launch);
       },
       {self->pipeline}, true);
 }

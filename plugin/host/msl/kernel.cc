@@ -8,6 +8,7 @@
 
 #include "plugin/host/chaos.h"
 #include "plugin/host/host.h"
+#include "plugin/host/msl/names.h"
 #include "plugin/host/parallel.h"
 
 namespace host::msl {
@@ -64,6 +65,12 @@ void register_kernel(Kernel kernel) {
 const Kernel* find_kernel(std::string_view name) {
   const auto found = registry().find(name);
   return found == registry().end() ? nullptr : &found->second;
+}
+
+std::vector<std::string> kernel_names() {
+  std::vector<std::string> names;
+  for (const auto& [name, kernel] : registry()) names.emplace_back(name);
+  return names;
 }
 
 // Groups of more threads, which cost less, but enough of them for all CPU threads.

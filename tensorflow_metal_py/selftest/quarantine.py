@@ -1,0 +1,63 @@
+"""The file by which the plugin knows what not to use on this machine (plugin/quarantine.h)."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+from collections.abc import Iterable
+from typing import Any
+
+from tensorflow_metal_py.selftest.supervisor import Finding
+
+
+def _key(banned: dict[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(banned.items()))
+
+
+def entries(
+    before: dict[str, Any], findings: Iterable[Finding]
+) -> tuple[list[dict[str, str]], list[str]]:
+    """Ops and fusions to ban: those that failed, and those banned `before` that were not tested."""
+    tested, failed = set(), set()
+    for finding in findings:
+        tested.add(_key(finding.candidate))
+        if not finding.result["ok"] and finding.result["quarantine"]:
+            failed.add(_key(finding.result["quarantine"]))
+    banned = {_key(row) for row in before["ops"]}
+    banned |= {_key({"fusion": name}) for name in before["fusions"]}
+    rows = [dict(key) for key in sorted(banned - tested | failed)]
+    return [row for row in rows if "op" in row], [r["fusion"] for r in rows if "fusion" in r]
+
+
+def write(machine: dict[str, Any], findings: Iterable[Finding]) -> pathlib.Path | None:
+    """Writes what is banned to the machine's file, or removes that if nothing is.
+
+    Args:
+      machine: as worker.machine describes it.
+
+    Returns:
+      The file, or None if there is none now.
+
+    Raises:
+      OSError: the folder cannot be written.
+    """
+    about = machine["quarantine"]
+    if not about["path"]:
+        return None
+    path = pathlib.Path(about["path"])
+    ops, fusions = entries(about, findings)
+    if not ops and not fusions:
+        path.unlink(missing_ok=True)
+        return None
+    content = {
+        **{name: about[name] for name in ("format", "macos_build", "chip")},
+        "version": machine["version"],
+        "ops": ops,
+        "fusions": fusions,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_suffix(f".{os.getpid()}.new")
+    new.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    new.replace(path)
+    return path
