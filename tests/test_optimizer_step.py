@@ -86,3 +86,34 @@ def test_optimizer_dispatches():
     assert stats["encodes"] <= STEP_DISPATCHES, stats
     assert stats["sync_op"] == stats["sync_dtoh"] == 0
     assert all(len(np.unique(v)) == 1 for v in variables)
+
+
+EPSILON = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", EPSILON)
+@pytest.mark.parametrize("name", [*optimizer_training.OPTIMIZERS, *optimizer_training.KERAS_3])
+def test_variables_of_16_bits_follow_the_cpu(name, dtype):
+    """As the pure policies make them: three steps, each rounded as the CPU's ops round."""
+    rng = np.random.default_rng(0)
+    # Few elements: of a gradient clipped to a norm of 0.1, Adam keeps the squares times 0.001.
+    shapes = [(4, 3), (3,), (3, 2)]
+    weights = [rng.standard_normal(shape) for shape in shapes]
+    gradients = [rng.standard_normal((3, *shape)) for shape in shapes]
+
+    def steps(device):
+        with tf.device(device):
+            variables = [tf.Variable(tf.cast(w, dtype)) for w in weights]
+            optimizer = optimizer_training.make_optimizer("keras", name)
+            optimizer.build(variables)
+            step = tf.function(lambda *g: optimizer.apply(g, variables))
+            for i in range(3):
+                step(*(tf.cast(g[i], dtype) for g in gradients))
+            return [tf.cast(v, "float32").numpy() for v in variables]
+
+    metal.reset_stats()
+    actual = steps(f"{spine.device_type()}:0")
+    assert metal.fallbacks() == {}
+    for got, expected in zip(actual, steps("CPU:0"), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=0, atol=8 * EPSILON[dtype])
