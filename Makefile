@@ -32,8 +32,9 @@ CPP_FILES = $(shell git ls-files '*.cc' '*.h' '*.metal')
 PACKAGING_PYTHONS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv build test test-slow test-macos-versions selftest selftest-vectors soak demo lint format docs docs-check cross-macos test-emulator wheel-macos wheel-linux test-wheels test-sanitize test-versions \
-	test-versions-smoke test-packaging bazel shims bench clean FORCE
+.PHONY: help venv build test test-slow test-macos-versions selftest selftest-vectors soak demo \
+	lint format docs docs-check cross-macos test-emulator wheel-macos wheel-linux test-wheels \
+	test-sanitize test-versions test-versions-smoke test-packaging bazel shims bench clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,10 +71,10 @@ PYTEST := $(PY) -m pytest -q -n $(JOBS) --dist worksteal
 test: build ## all tests but the slow ones and packaging (ARGS="-k name" selects)
 	$(PYTEST) -m "not (packaging or slow or soak or macos_versions or macos or emulator or wheels)" tests $(ARGS)
 
-test-slow: build ## large models, and every Keras layer under every policy
+test-slow: build ## trainings of whole models, every Keras layer under every policy
 	$(PYTEST) -m slow tests $(ARGS)
 
-test-macos-versions: build ## every op case with the oldest macOS simulated
+test-macos-versions: build ## the op cases with the oldest and the newest macOS simulated
 	$(PY) -m pytest -q -m macos_versions tests $(ARGS)
 
 selftest: build ## what users run on a Mac, here on the host: every op, fusion and question

@@ -35,6 +35,7 @@ def _check(name: str, steps: int, seed: int = 0) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_losses_of_a_training(name):
     _check(name, STEPS)

@@ -1,7 +1,6 @@
 """The ops on each macOS that makes a difference: its simulation lacks what is newer.
 
-`make test` runs one case for each op; `make test-macos-versions` runs them all on the
-oldest.
+`make test-macos-versions` runs one case for each op on both ends, and all cases on the oldest.
 """
 
 import json
@@ -38,6 +37,7 @@ def _test_ops(macos: str, *arguments: str, timeout: int, chaos: str = "0") -> No
     assert result.returncode == 0, result.stdout[-4000:]
 
 
+@pytest.mark.macos_versions
 @pytest.mark.parametrize("macos", VERSIONS)
 def test_an_op_of_each_kind(macos):
     """With chaos, in which pipelines allow 256 threads instead of 1,024 as well."""

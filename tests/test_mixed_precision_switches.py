@@ -181,6 +181,7 @@ def test_switch_of_tensorflow(restored):
 STEPS = 6
 
 
+@pytest.mark.slow
 @both
 @pytest.mark.parametrize("name", ["mlp", "cnn", "small_lstm", "small_transformer"])
 def test_models_train(name, dtype):

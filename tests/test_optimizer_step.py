@@ -53,6 +53,7 @@ def test_rewriting_changes_no_bit(rewritten, run_python):
         assert not plain[name]["fusions"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only the simulated GPU has chaos")
 def test_chaos_changes_no_bit(rewritten, run_python):
     chaotic = train(run_python, TF_METAL_HOST_CHAOS="1", TF_METAL_POISON="1")

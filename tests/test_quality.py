@@ -17,6 +17,7 @@ EPOCHS = 6
 TOLERANCE = 0.03
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cnn", "resnet", "transformer", "lstm"])
 def test_mixed_precision_reaches_what_float32_does(name):
     training = quality.TRAININGS[name]
