@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import sys
+import textwrap
 
 import numpy as np
 import pytest
@@ -212,8 +213,42 @@ def selftest(run_python):
     return run
 
 
-def test_planted_error_is_found(selftest, tmp_path):
-    """A wrong shader."""
+USE = """
+import numpy as np
+import tensorflow as tf
+from tensorflow_metal_py.selftest import golden, replay
+from tests import spine
+
+device = f"/{spine.device_type()}:0"
+x = tf.constant(np.arange(1, 7, dtype=np.float32).reshape(2, 3))
+with tf.device(device):
+    y = tf.cumsum(x, 1)
+    other = tf.cumsum(tf.cast(x, tf.float16), 1)
+assert "CPU" in y.device, y.device
+assert spine.device_type() in other.device, other.device  # another type is not concerned
+assert y.numpy().tolist() == np.cumsum(x.numpy(), 1).tolist()
+
+variable = tf.Variable(tf.ones((2, 3)))
+
+@tf.function(autograph=False)
+def function(x):
+    y = tf.cumsum(x, 1) * 2.0
+    variable.assign_sub(y)
+    return tf.nn.gelu(y * 0.1) * tf.exp(tf.nn.relu(y) * 0.01), variable.read_value()
+
+a, b = function(x)
+y = np.cumsum(x.numpy(), 1) * 2
+with tf.device("/CPU:0"):
+    np.testing.assert_allclose(a, tf.nn.gelu(y * 0.1) * tf.exp(tf.nn.relu(y) * 0.01), rtol=1e-5)
+np.testing.assert_allclose(b, 1 - y, rtol=1e-6)
+vector = next(v for v in golden.read().fusions if v.pattern == "gelu")
+assert not replay.fires(vector, device)
+print("as it should be")
+"""
+
+
+def test_planted_error_is_found_and_not_used(selftest, run_python, tmp_path):
+    """A wrong shader; then a fresh process, with that shader and what the file says."""
     path = tmp_path / "report.json"
     only = ("--sections=ops", "--only=ops/*Cumsum*", f"--report={path}")
     result = selftest(tmp_path / "q", *only, status=1, env=WRONG)
@@ -228,6 +263,22 @@ def test_planted_error_is_found(selftest, tmp_path):
     (file,) = (tmp_path / "q").iterdir()
     content = json.loads(file.read_text())
     assert content["ops"] == [PLANTED]
+    content["ops"].append({"op": "Sub", "dtype": "float32"})
+    content["fusions"].append("remapper/gelu")
+    file.write_text(json.dumps(content))
+    gelu = next(v for v in recorded().fusions if v.pattern == "gelu")
+    assert replay.fires(gelu, f"/{spine.device_type()}:0")  # here, where nothing is quarantined
+    folder = {"TF_METAL_QUARANTINE": str(tmp_path / "q")}
+    used = run_python(textwrap.dedent(USE), {**folder, **WRONG})
+    assert "as it should be" in used.stdout
+    assert used.stderr.count("a selftest found 2 ops (by type) and 1 fusions wrong") == 1
+
+    # Without the error it is used again; what was not tested stays as it was.
+    assert selftest(tmp_path / "q", *only).returncode == 0
+    left = json.loads(file.read_text())
+    assert left["ops"] == content["ops"][1:] and left["fusions"] == content["fusions"]
+    assert "removed" in selftest(tmp_path / "q", "--clear").stdout
+    assert not file.exists()
 
 
 def test_no_quarantine_writes_nothing(selftest, tmp_path):
