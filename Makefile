@@ -37,7 +37,7 @@ PACKAGING_PYTHONS ?=
 	test-sanitize test-versions test-versions-smoke test-packaging bazel shims bench clean FORCE
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(READY) ## the Python environment that everything here uses
 
@@ -71,7 +71,7 @@ PYTEST := $(PY) -m pytest -q -n $(JOBS) --dist worksteal
 test: build ## all tests but the slow ones and packaging (ARGS="-k name" selects)
 	$(PYTEST) -m "not (packaging or slow or soak or macos_versions or macos or emulator or wheels)" tests $(ARGS)
 
-test-slow: build ## trainings of whole models, every Keras layer under every policy
+test-slow: build ## trainings of whole models, and a part of the Keras layers under every policy
 	$(PYTEST) -m slow tests $(ARGS)
 
 test-macos-versions: build ## the op cases with the oldest and the newest macOS simulated

@@ -5,6 +5,7 @@
 #include <list>
 
 #include "kernels/native_call.h"
+#include "kernels/tensor_data.h"
 #include "plugin/device/blit.h"
 #include "plugin/device/stats.h"
 #include "plugin/env.h"
@@ -262,20 +263,10 @@ BufferSlice copy_target(Block* scratch, Device& device, size_t bytes) {
   return {scratch, 0};
 }
 
-objc::Ref<mpsg::TensorData> tensor_data(const GraphSegment::Binding& binding, BufferSlice slice) {
-  if (slice.offset == 0) {
-    return mpsg::TensorData::make(slice.buffer(), binding.shape, binding.type);
-  }
-  const auto descriptor = mps::NDArrayDescriptor::make(binding.type, binding.shape);
-  descriptor.set_prefer_packed_rows(true);
-  return mpsg::TensorData::make(mps::NDArray::make(slice.buffer(), slice.offset, descriptor));
-}
-
 }  // namespace
 
 void Plan::encode_graph(mps::CommandBuffer to, Device& device, std::span<const BufferSlice> inputs,
                         std::span<const BufferSlice> outputs) const {
-  static const bool has_offsets = macos_version() >= MacosVersion{15, 0};
   std::vector<objc::Ref<mpsg::TensorData>> owned;
   std::vector<id> objects;
   owned.reserve(inputs.size() + outputs.size());
@@ -288,7 +279,7 @@ void Plan::encode_graph(mps::CommandBuffer to, Device& device, std::span<const B
     const size_t first = objects.size();
     for (const GraphSegment::Binding& binding : bindings) {
       BufferSlice slice = slices[binding.operand];
-      if (slice.offset != 0 && !has_offsets) {
+      if (slice.offset != 0 && !takes_offsets()) {
         const BufferSlice aligned = copy_target(&scratch.emplace_back(), device, binding.bytes);
         if (is_output) {
           copy_back.emplace_back(aligned, slice);
@@ -299,7 +290,7 @@ void Plan::encode_graph(mps::CommandBuffer to, Device& device, std::span<const B
         }
         slice = aligned;
       }
-      owned.push_back(tensor_data(binding, slice));
+      owned.push_back(tensor_data(slice.buffer(), slice.offset, binding.shape, binding.type));
       objects.push_back(owned.back().raw());
     }
     return ns::Array::make(std::span(objects).subspan(first));

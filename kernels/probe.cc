@@ -9,10 +9,10 @@
 #include <vector>
 
 #include "kernels/dtype.h"
+#include "kernels/tensor_data.h"
 #include "plugin/device/device.h"
 #include "plugin/error.h"
 #include "plugin/loading.h"
-#include "plugin/metal/mps_graph.h"
 #include "plugin/runtime_op.h"
 
 namespace tfmetal {
@@ -187,14 +187,8 @@ struct Probe {
   }
 };
 
-// `offset`: bytes before the operand in its buffer (macOS 15); else the buffer has exactly its
-// size.
-objc::Ref<mpsg::TensorData> data_of(mtl::Buffer buffer, const Operand& x, size_t offset) {
-  const ns::Array shape = ns::Array::numbers(x.shape);
-  if (offset == 0) return mpsg::TensorData::make(buffer, shape, x.type);
-  const auto how = mps::NDArrayDescriptor::make(x.type, shape);
-  how.set_prefer_packed_rows(true);
-  return mpsg::TensorData::make(mps::NDArray::make(buffer, offset, how));
+objc::Ref<mpsg::TensorData> data_of(mtl::Buffer buffer, size_t offset, const Operand& x) {
+  return tensor_data(buffer, offset, ns::Array::numbers(x.shape), x.type);
 }
 
 void finish(mtl::CommandBuffer last) {
@@ -205,6 +199,7 @@ void finish(mtl::CommandBuffer last) {
   }
 }
 
+// `offset`: bytes before each operand in its buffer (macOS 15).
 json::Value run(const Probe& probe, size_t offset) {
   const objc::Ref<mpsg::Executable> executable = probe.compile();
   std::vector<objc::Ref<mtl::Buffer>> buffers;
@@ -215,7 +210,7 @@ json::Value run(const Probe& probe, size_t offset) {
     for (size_t i = 0; i < probe.operands.size(); ++i) {
       if (probe.placeholders[i].raw() != feeds[k]) continue;
       buffers.push_back(buffer_of(probe.operands[i].bytes, offset));
-      datas.push_back(data_of(buffers.back(), probe.operands[i], offset));
+      datas.push_back(data_of(buffers.back(), offset, probe.operands[i]));
       inputs.push_back(datas.back().raw());
     }
   }
@@ -228,7 +223,7 @@ json::Value run(const Probe& probe, size_t offset) {
   }
   result.bytes.assign(size, '\xbd');  // what is not written shows
   const objc::Ref<mtl::Buffer> buffer = buffer_of(result.bytes, offset);
-  const objc::Ref<mpsg::TensorData> data = data_of(buffer, result, offset);
+  const objc::Ref<mpsg::TensorData> data = data_of(buffer, offset, result);
   const std::array<id, 1> results{data.raw()};
   {
     const std::lock_guard lock(Device::mutex());

@@ -10,13 +10,14 @@ import pytest
 import tensorflow as tf
 
 import tensorflow_metal_py as metal
-from tests import keras_layers, spine
+from tests import commit, keras_layers, spine
 
 GPU = f"/{spine.device_type()}:0"
 POLICIES = ("mixed_float16", "mixed_bfloat16", "float16", "bfloat16")
 # Of the largest output in float32: a few rounding steps of the type.
 TOLERANCE = {"float16": 1e-2, "bfloat16": 8e-2}
 LOSS_SCALE = 16.0
+SLICES = 4  # each commit looks at one; `make soak` at all layers
 SWEEP = [
     (package, name)
     for package in keras_layers.PACKAGES
@@ -113,8 +114,18 @@ def _train_unless_refused(package, name, policy, weights, folder):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("package, name", SWEEP[commit.number() % SLICES :: SLICES])
+def test_slice_of_the_layers(package, name, use_policy, tmp_path):
+    check_layer(package, name, use_policy, tmp_path)
+
+
+@pytest.mark.soak
 @pytest.mark.parametrize("package, name", SWEEP)
 def test_layer_in_every_policy(package, name, use_policy, tmp_path):
+    check_layer(package, name, use_policy, tmp_path)
+
+
+def check_layer(package, name, use_policy, tmp_path):
     spec = keras_layers.LAYERS[name]
     use_policy(package, "float32")
     expected = _train_unless_refused(package, name, "float32", None, tmp_path)

@@ -23,8 +23,6 @@ import tempfile
 
 from absl import app, flags
 
-_OUT = flags.DEFINE_string("out", None, "Folder for the generated files; none keeps them.")
-
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CATALOGUE = ROOT / "plugin" / "host" / "catalogue" / "apple_api.tsv"
 WRAPPERS = "plugin/metal/mps_graph.h"  # includes the others
@@ -40,8 +38,8 @@ class Gate:
 # Wrappers of what is newer than that.
 GATES = {
     "mtl::CompileOptions::set_math_mode": Gate("15.0", "plugin/device/shader_library.cc"),
-    "mps::NDArrayDescriptor::set_prefer_packed_rows": Gate("15.0", "kernels/plan.cc"),
-    "mps::NDArray::make": Gate("15.0", "kernels/plan.cc"),
+    "mps::NDArrayDescriptor::set_prefer_packed_rows": Gate("15.0", "kernels/tensor_data.cc"),
+    "mps::NDArray::make": Gate("15.0", "kernels/tensor_data.cc"),
     "mpsg::Graph::reciprocal_square_root": Gate("15.0", None),
     "mpsg::Graph::slice_update": Gate("15.0", None),
 }
@@ -440,10 +438,15 @@ def check(calls: list[Call], enums: dict[str, dict[str, int]], folder: pathlib.P
     return errors or ([result.stderr] if result.returncode else [])
 
 
+def define_flags() -> None:
+    """Not on import: tests import several tools, each with its own --out."""
+    flags.DEFINE_string("out", None, "Folder for the generated files; none keeps them.")
+
+
 def main(argv: list[str]) -> None:
     del argv
     with tempfile.TemporaryDirectory() as temporary:
-        folder = pathlib.Path(_OUT.value or temporary)
+        folder = pathlib.Path(flags.FLAGS.out or temporary)
         folder.mkdir(parents=True, exist_ok=True)
         found = check(*census(), folder)
     print("\n".join(found) or "every call is as Apple declares it")
@@ -451,4 +454,5 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    define_flags()
     app.run(main)

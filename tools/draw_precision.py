@@ -28,10 +28,6 @@ OUT = pathlib.Path(__file__).resolve().parent.parent / "docs" / "images" / "mixe
 MODELS = ("mlp", "cnn", "small_lstm", "small_transformer", "unet")
 MARKS = {"mixed_float16": "o", "mixed_bfloat16": "s"}
 
-_models = flags.DEFINE_list("models", list(MODELS), "of tensorflow_metal_py.models")
-_rounds = flags.DEFINE_integer("rounds", 7, "timings of each side", 3)
-_out = flags.DEFINE_string("out", str(OUT), "picture to write")
-
 # Policy -> (time relative to float32, its spread, errors).
 Measured = dict[str, tuple[float, float, measure.Errors]]
 
@@ -86,15 +82,22 @@ def draw(results: dict[str, Measured], title: str, x_label: str, out: str) -> No
     figure.savefig(out, dpi=110)
 
 
+def define_flags() -> None:
+    """Not on import: tests import several tools, each with its own --out."""
+    flags.DEFINE_list("models", list(MODELS), "of tensorflow_metal_py.models")
+    flags.DEFINE_integer("rounds", 7, "timings of each side", 3)
+    flags.DEFINE_string("out", str(OUT), "picture to write")
+
+
 def main(argv: list[str]) -> int:
     if argv[1:]:
         raise app.UsageError(f"unknown argument {argv[1]!r}")
     device = metal.devices()[0]
-    progress = Progress(len(_models.value))
+    progress = Progress(len(flags.FLAGS.models))
     results = {}
-    for name in _models.value:
+    for name in flags.FLAGS.models:
         progress(name)
-        results[name] = measured(name, _rounds.value)
+        results[name] = measured(name, flags.FLAGS.rounds)
         for policy, (ratio, spread, errors) in results[name].items():
             print(
                 f"{name:<20} {policy:<16} {ratio:5.2f} ±{100 * spread:3.0f} %   "
@@ -105,10 +108,11 @@ def main(argv: list[str]) -> int:
     simulated = device.simulated
     title = f"{device.description}, macOS {device.macos}" + ", simulated on a CPU" * simulated
     x_label = f"{'CPU ' * simulated}time of a step / float32; bars: spread"
-    draw(results, title, x_label, _out.value)
-    print(_out.value)
+    draw(results, title, x_label, flags.FLAGS.out)
+    print(flags.FLAGS.out)
     return 0
 
 
 if __name__ == "__main__":
+    define_flags()
     app.run(main)

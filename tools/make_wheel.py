@@ -27,12 +27,6 @@ CACHE = ROOT / ".cache" / "wheels"
 EPOCH = {"SOURCE_DATE_EPOCH": "315532800"}
 TOOLCHAIN = ROOT / "tools" / "macos" / "toolchain.cmake"
 
-_PLATFORM = flags.DEFINE_enum(
-    "platform", None, ["linux", "macos"], "What to run on.", required=True
-)
-_OUT = flags.DEFINE_string("out", str(ROOT / "dist"), "Where the wheel goes.")
-_CXX = flags.DEFINE_string("cxx", build_shim.default_cxx(), "Compiler for Linux.")
-
 
 @dataclasses.dataclass(frozen=True)
 class Platform:
@@ -96,7 +90,7 @@ PLATFORMS = {
         zig,
         macos_tag,
     ),
-    "linux": Platform(ROOT / "build-wheel", ".so", {}, "", lambda: _CXX.value, manylinux_tag),
+    "linux": Platform(ROOT / "build-wheel", ".so", {}, "", lambda: flags.FLAGS.cxx, manylinux_tag),
 }
 
 
@@ -143,10 +137,17 @@ def build_wheel(chosen: Platform, shims: pathlib.Path, out: pathlib.Path) -> pat
     return wheel
 
 
+def define_flags() -> None:
+    """Not on import: tests import several tools, each with its own --out."""
+    flags.DEFINE_enum("platform", None, ["linux", "macos"], "What to run on.", required=True)
+    flags.DEFINE_string("out", str(ROOT / "dist"), "Where the wheel goes.")
+    flags.DEFINE_string("cxx", build_shim.default_cxx(), "Compiler for Linux.")
+
+
 def main(_: list[str]) -> None:
-    chosen = PLATFORMS[_PLATFORM.value]
+    chosen = PLATFORMS[flags.FLAGS.platform]
     shims = build_shims(chosen)
-    out = pathlib.Path(_OUT.value)
+    out = pathlib.Path(flags.FLAGS.out)
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out) as scratch:
         logging.info("building in %s", chosen.build)
@@ -160,4 +161,5 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    define_flags()
     app.run(main)
