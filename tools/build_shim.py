@@ -174,6 +174,9 @@ def build(tf: TensorFlow, out: pathlib.Path, cxx: str) -> pathlib.Path | None:
                 *shlex.split(cxx),
                 *COMPILE,
                 f'-DTFMETAL_SHIM_TF_VERSION="{tf.version}"',
+                # TensorFlow's checks name their files: the same bytes wherever it is built.
+                f"-ffile-prefix-map={tf.folder}=tensorflow",
+                f"-ffile-prefix-map={ROOT}=.",
                 *("-isystem", str(tf.folder / "include")),
                 *sources,
                 *("-o", str(partial)),
