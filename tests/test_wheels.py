@@ -202,6 +202,8 @@ def test_another_folder_gives_the_same_objects(elsewhere, tmp_path, build):
             command = re.sub(r" -o \S+", f" -o {target}", row["command"])
             command = command.replace(str(ROOT), str(folder))
             command = command.replace(f"{folder}/{build}/zig-c++", f"{ROOT}/{build}/zig-c++")
+            # The environment stays where it is, which may be in the clone.
+            command = command.replace(sys.prefix.replace(str(ROOT), str(folder)), sys.prefix)
             environment = {**os.environ, "CCACHE_DISABLE": "1"}
             subprocess.run(command, shell=True, check=True, cwd=folder, env=environment)
             objects.append(target.read_bytes())
