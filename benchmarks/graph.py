@@ -8,11 +8,8 @@ TensorFlow on the CPU.
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Iterator
-
 from tensorflow_metal_py import bench
+from tensorflow_metal_py._environment import environment
 
 MODELS = ("mlp", "cnn", "resnet", "resnet50", "transformer", "lstm")
 TIMED = ("mlp", "cnn", "transformer", "lstm")
@@ -26,20 +23,6 @@ COLUMNS = {
     "to host": ("bytes_dtoh",),
     "to device": ("bytes_htod",),
 }
-
-
-@contextlib.contextmanager
-def passes(setting: str) -> Iterator[None]:
-    """Graphs that are traced inside are rewritten by these passes (TF_METAL_GRAPPLER)."""
-    before = os.environ.get("TF_METAL_GRAPPLER")
-    os.environ["TF_METAL_GRAPPLER"] = setting
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["TF_METAL_GRAPPLER"]
-        else:
-            os.environ["TF_METAL_GRAPPLER"] = before
 
 
 def settings() -> dict[str, str]:
@@ -56,7 +39,7 @@ def structure(model: str, device: str) -> None:
     from tensorflow_metal_py import _runtime
 
     for label, setting in settings().items():
-        with passes(setting):
+        with environment(TF_METAL_GRAPPLER=setting):
             step = bench.training_step(model, device, update=True)
             _runtime.call("clear_cache")
             metal.reset_stats()
@@ -78,7 +61,7 @@ def times(model: str, device: str) -> None:
 
     sides = {}
     for label, setting in (("with", "all"), ("without", "none")):
-        with passes(setting):
+        with environment(TF_METAL_GRAPPLER=setting):
             sides[label] = bench.training_step(model, device, update=True)
             sides[label]()
     for jit in (False, True):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import statistics
 
-from benchmarks.graph import passes
+from tensorflow_metal_py._environment import environment
 
 CPU = "CPU:0"
 EPOCHS, SEEDS, BATCH = 20, 5, 64
@@ -72,7 +72,7 @@ def score(training: Training, setting: Setting, seed: int, epochs: int = EPOCHS)
     keras.config.set_dtype_policy(setting.policy)
     device = setting.device or metal.devices()[0].name
     try:
-        with passes(setting.passes), tf.device(device):
+        with environment(TF_METAL_GRAPPLER=setting.passes), tf.device(device):
             model = models.build(training.model, seed=seed, inputs=training.inputs)
             # Down to nothing, so that the end result is no matter of luck.
             steps = epochs * -(-len(x_train) // BATCH)

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "grappler/pass.h"
+#include "plugin/env.h"
 
 namespace tfmetal {
 namespace {
@@ -15,13 +16,10 @@ bool concerns(std::string_view word, std::string_view pass) {
 
 Switches::Switches(std::string_view setting) {
   if (setting.starts_with('-')) words_.push_back({"all", true});
-  while (!setting.empty()) {
-    const size_t comma = std::min(setting.find(','), setting.size());
-    std::string_view word = setting.substr(0, comma);
-    setting.remove_prefix(std::min(comma + 1, setting.size()));
+  for (std::string& word : env::words(setting)) {
     const bool on = !word.starts_with('-') && word != "none";
-    if (word.starts_with('-')) word.remove_prefix(1);
-    if (!word.empty()) words_.push_back({std::string(word), on});
+    if (word.starts_with('-')) word.erase(0, 1);
+    if (!word.empty()) words_.push_back({std::move(word), on});
   }
 }
 

@@ -12,7 +12,6 @@
 #include "kernels/tensor_data.h"
 #include "plugin/device/device.h"
 #include "plugin/error.h"
-#include "plugin/loading.h"
 #include "plugin/runtime_op.h"
 
 namespace tfmetal {
@@ -25,22 +24,10 @@ using Tensors = std::vector<Tensor>;
 
 // ---- arguments ----------------------------------------------------------------------------------
 
-int64_t integer(const json::Value& value) {
-  const int64_t* number = value.as<int64_t>();
-  if (!number) throw_invalid_argument("an integer is missing");
-  return *number;
-}
-
-std::string text(const json::Value& value) {
-  const std::string* found = value.as<std::string>();
-  if (!found) throw_invalid_argument("a text is missing");
-  return *found;
-}
-
 Numbers numbers(const json::Value& value) {
   Numbers out;
   if (const json::Array* list = value.as<json::Array>()) {
-    for (const json::Value& item : *list) out.push_back(integer(item));
+    for (const json::Value& item : *list) out.push_back(item.get<int64_t>());
   }
   return out;
 }
@@ -70,14 +57,11 @@ struct Operand {
 };
 
 Operand operand(const json::Value& value) {
-  const auto dtype = static_cast<TF_DataType>(integer(value["dtype"]));
-  return {to_mps(dtype), numbers(value["shape"]), from_hex(text(value["bytes"]))};
+  const auto dtype = static_cast<TF_DataType>(value["dtype"].get<int64_t>());
+  return {to_mps(dtype), numbers(value["shape"]), from_hex(value["bytes"].get<std::string>())};
 }
 
-mtl::Device device() {
-  if (!loading().active) throw_failed_precondition("there is no Metal device: ", loading().reason);
-  return Device::all().at(0)->metal();
-}
+mtl::Device device() { return device_of().metal(); }
 
 objc::Ref<mtl::Buffer> buffer_of(const std::string& bytes, size_t offset = 0) {
   objc::Ref<mtl::Buffer> buffer = device().new_buffer(offset + bytes.size());
@@ -244,12 +228,10 @@ const RuntimeCall kProbe(
     "probe", "one 'method' of MPSGraph on 'operands', with 'numbers'",
     [](const json::Value& request) -> json::Value {
       const ns::AutoreleasePool pool;
-      const auto method = methods().find(text(request["method"]));
+      const auto method = methods().find(request["method"].get<std::string>());
       if (method == methods().end()) throw_invalid_argument("unknown method");
       Probe probe;
-      const json::Array* list = request["operands"].as<json::Array>();
-      if (!list) throw_invalid_argument("'operands' must be a list");
-      for (const json::Value& row : *list) {
+      for (const json::Value& row : request["operands"].get<json::Array>()) {
         probe.operands.push_back(operand(row));
         const Operand& x = probe.operands.back();
         probe.placeholders.push_back(probe.graph.placeholder(ns::Array::numbers(x.shape), x.type));
@@ -259,7 +241,7 @@ const RuntimeCall kProbe(
       // As the plugin does: a result that is a view of a feed gets a producer.
       probe.target = probe.graph.identity(probe.target);
       const json::Value& offset = request["offset"];
-      return run(probe, offset.is_null() ? 0 : static_cast<size_t>(integer(offset)));
+      return run(probe, offset.is_null() ? 0 : static_cast<size_t>(offset.get<int64_t>()));
     });
 
 // ---- MPSMatrixMultiplication --------------------------------------------------------------------
@@ -278,7 +260,7 @@ const RuntimeCall kProduct(
     "'result' = 'left' * 'right', all in the one buffer of 'bytes'; its bytes then",
     [](const json::Value& request) -> json::Value {
       const ns::AutoreleasePool pool;
-      const std::string bytes = from_hex(text(request["bytes"]));
+      const std::string bytes = from_hex(request["bytes"].get<std::string>());
       const objc::Ref<mtl::Buffer> buffer = buffer_of(bytes);
       const Numbers left = numbers(request["left"]), right = numbers(request["right"]);
       const auto a = matrix(buffer, left), b = matrix(buffer, right);

@@ -16,17 +16,10 @@ namespace tfmetal {
 
 namespace {
 
-Device& first_device() {
-  if (!loading().active || Device::all().empty()) {
-    throw_failed_precondition("there is no Metal device: ", loading().reason);
-  }
-  return *Device::all()[0];
-}
-
-const RuntimeCall kLimits("device_limits", "what Metal says of the first device",
-                          [](const json::Value&) -> json::Value {
+const RuntimeCall kLimits("device_limits", "what Metal says of a device",
+                          [](const json::Value& request) -> json::Value {
                             const ns::AutoreleasePool pool;
-                            const mtl::Device device = first_device().metal();
+                            const mtl::Device device = device_of(request).metal();
                             return json::Object{{"name", device.name()},
                                                 {"macos_build", macos_build()},
                                                 {"max_buffer_length", device.max_buffer_length()},
@@ -40,10 +33,9 @@ const RuntimeCall kLimits("device_limits", "what Metal says of the first device"
 
 const RuntimeCall kPipeline("make_pipeline", "makes the pipeline of 'shader'; what is wrong, or ''",
                             [](const json::Value& request) -> json::Value {
-                              const std::string* name = request["shader"].as<std::string>();
-                              if (!name) throw_invalid_argument("'shader' must be a name");
+                              const auto& name = request["shader"].get<std::string>();
                               try {
-                                first_device().pipeline(*name);
+                                device_of(request).pipeline(name);
                                 return "";
                               } catch (const Error& error) {
                                 return error.what();
@@ -72,23 +64,15 @@ std::optional<std::string> method_types(const std::string& name, bool of_class, 
   return types_in_protocol(name.c_str(), selector);
 }
 
-const std::string& text_at(const json::Array& row, size_t i) {
-  const std::string* text = i < row.size() ? row[i].as<std::string>() : nullptr;
-  if (!text) throw_invalid_argument("a method is [class, \"+\" or \"-\", selector]");
-  return *text;
-}
-
 const RuntimeCall kMethodTypes(
     "method_types", "type encodings of 'methods', as the Objective-C runtime has them, or null",
     [](const json::Value& request) -> json::Value {
-      const json::Array* methods = request["methods"].as<json::Array>();
-      if (!methods) throw_invalid_argument("'methods' must be a list");
       json::Array answers;
-      for (const json::Value& method : *methods) {
-        const json::Array* row = method.as<json::Array>();
-        if (!row) throw_invalid_argument("a method must be a list");
-        const auto types = method_types(text_at(*row, 0), text_at(*row, 1) == "+",
-                                        sel_registerName(text_at(*row, 2).c_str()));
+      for (const json::Value& method : request["methods"].get<json::Array>()) {
+        const auto& row = method.get<json::Array>();  // class, "+" or "-", selector
+        if (row.size() != 3) throw_invalid_argument("not [class, kind, selector]: ", method.dump());
+        const auto types = method_types(row[0].get<std::string>(), row[1].get<std::string>() == "+",
+                                        sel_registerName(row[2].get<std::string>().c_str()));
         answers.push_back(types ? json::Value(*types) : json::Value());
       }
       return answers;

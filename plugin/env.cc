@@ -1,5 +1,6 @@
 #include "plugin/env.h"
 
+#include <algorithm>
 #include <cstdlib>
 
 namespace tfmetal::env {
@@ -131,6 +132,18 @@ bool flag(const Variable& variable) {
 }
 
 long integer(const Variable& variable) { return std::strtol(text(variable).c_str(), nullptr, 10); }
+
+std::vector<std::string> words(const Variable& variable) { return words(text(variable)); }
+
+std::vector<std::string> words(std::string_view text) {
+  std::vector<std::string> out;
+  while (!text.empty()) {
+    const size_t comma = std::min(text.find(','), text.size());
+    if (comma) out.emplace_back(text.substr(0, comma));
+    text.remove_prefix(std::min(comma + 1, text.size()));
+  }
+  return out;
+}
 
 std::string cache_folder() {
   constexpr const char* kName = "/tensorflow_metal_py";

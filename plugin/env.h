@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace tfmetal::env {
@@ -31,6 +32,8 @@ const std::vector<const Variable*>& table();
 std::string text(const Variable& variable);
 bool flag(const Variable& variable);  // false for 0, false, off, no
 long integer(const Variable& variable);
+std::vector<std::string> words(const Variable& variable);  // between commas, none empty
+std::vector<std::string> words(std::string_view text);
 
 // The plugin's folder among the user's caches, by the system's own variables; empty when there is
 // no home.

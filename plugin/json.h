@@ -49,6 +49,12 @@ class Value {
   const T* as() const {
     return std::get_if<T>(&data_);
   }
+  // Throws InvalidArgument when the value is of another type.
+  template <class T>
+  const T& get() const {
+    if (const T* value = as<T>()) return *value;
+    throw_invalid_argument("JSON: expected ", name_of<T>(), ", got ", dump());
+  }
   bool is_null() const { return std::holds_alternative<std::nullptr_t>(data_); }
 
   // The member of an object, or null.
@@ -65,6 +71,13 @@ class Value {
   std::string dump() const;
 
  private:
+  template <class T>
+  static constexpr const char* name_of() {
+    if (std::is_same_v<T, int64_t>) return "an integer";
+    if (std::is_same_v<T, std::string>) return "a text";
+    return std::is_same_v<T, Array> ? "a list" : "another type";
+  }
+
   std::variant<std::nullptr_t, bool, int64_t, double, std::string, Array, Object, Raw> data_;
 };
 

@@ -33,20 +33,8 @@ std::string plain(std::string text) {
   return text;
 }
 
-std::string text_of(const json::Value& value) {
-  const std::string* text = value.as<std::string>();
-  if (!text) throw_invalid_argument("a text is missing");
-  return *text;
-}
-
-const json::Array& list_of(const json::Value& value) {
-  const json::Array* list = value.as<json::Array>();
-  if (!list) throw_invalid_argument("a list is missing");
-  return *list;
-}
-
 void expect(const json::Value& value, const std::string& ours, const char* what) {
-  if (const std::string theirs = text_of(value); theirs != ours) {
+  if (const std::string theirs = value.get<std::string>(); theirs != ours) {
     throw_invalid_argument("it is for ", what, " '", theirs, "', this is '", ours, "'");
   }
 }
@@ -57,10 +45,12 @@ void parse(const std::string& text, Quarantine* into) {
   if (!format || *format != kFormat) throw_invalid_argument("its format is not ", kFormat);
   expect(file["macos_build"], macos_build(), "macOS");
   expect(file["chip"], chip(), "the chip");
-  for (const json::Value& row : list_of(file["ops"])) {
-    into->ops.emplace(text_of(row["op"]), text_of(row["dtype"]));
+  for (const json::Value& row : file["ops"].get<json::Array>()) {
+    into->ops.emplace(row["op"].get<std::string>(), row["dtype"].get<std::string>());
   }
-  for (const json::Value& name : list_of(file["fusions"])) into->fusions.insert(text_of(name));
+  for (const json::Value& name : file["fusions"].get<json::Array>()) {
+    into->fusions.insert(name.get<std::string>());
+  }
 }
 
 const char* name_of(Quarantine::State state) {

@@ -36,19 +36,6 @@ std::string known_calls() {
 
 size_t device_count() { return loading().active ? Device::all().size() : 0; }
 
-// The device that the request means: "device" is its ordinal, 0 when absent.
-Device& device_of(const json::Value& request) {
-  const json::Value& argument = request["device"];
-  const int64_t* ordinal = argument.as<int64_t>();
-  if (!ordinal && !argument.is_null()) throw_invalid_argument("'device' must be an integer");
-  const int64_t wanted = ordinal ? *ordinal : 0;
-  if (wanted < 0 || wanted >= static_cast<int64_t>(device_count())) {
-    throw_invalid_argument("there is no Metal device ", wanted, "; this process has ",
-                           device_count(), loading().active ? "" : ", because ", loading().reason);
-  }
-  return *Device::all()[wanted];
-}
-
 const RuntimeCall kCalls("calls", "what can be called, and what it answers",
                          [](const json::Value&) -> json::Value {
                            json::Object rows;
@@ -184,6 +171,16 @@ void register_cpu_kernel() {
 RuntimeCall::RuntimeCall(const char* name, const char* help, Function function)
     : name(name), help(help), function(function) {
   calls()[name] = this;
+}
+
+Device& device_of(const json::Value& request) {
+  const json::Value& argument = request["device"];
+  const int64_t wanted = argument.is_null() ? 0 : argument.get<int64_t>();
+  if (wanted < 0 || wanted >= static_cast<int64_t>(device_count())) {
+    throw_invalid_argument("there is no Metal device ", wanted, "; this process has ",
+                           device_count(), loading().active ? "" : ", because ", loading().reason);
+  }
+  return *Device::all()[wanted];
 }
 
 std::string answer_request(std::string_view text) {

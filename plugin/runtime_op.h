@@ -11,6 +11,8 @@
 
 namespace tfmetal {
 
+class Device;
+
 // A row of the table: define one at namespace scope next to what it reports.
 //   static const RuntimeCall call("stats", "counters", [](const json::Value&) { ... });
 struct RuntimeCall {
@@ -21,6 +23,10 @@ struct RuntimeCall {
   const char* help;
   Function function;
 };
+
+// The device that the request means: "device" is its ordinal, 0 when absent. Throws InvalidArgument
+// when there is no such device.
+Device& device_of(const json::Value& request = {});
 
 // Answers one request text. Throws tfmetal::Error.
 std::string answer_request(std::string_view request);

@@ -14,7 +14,7 @@ from typing import Any
 
 from absl import flags
 
-from tensorflow_metal_py import models, timing
+from tensorflow_metal_py import _flags, models, timing
 
 DEFAULT_MODELS = ("mlp", "resnet", "transformer", "lstm")
 POLICIES = ("float32", "mixed_float16", "mixed_bfloat16")
@@ -123,14 +123,13 @@ def main(arguments: Sequence[str]) -> int:
 
     values = flags.FlagValues()
     define_flags(values)
-    try:
-        rest = values(["bench", *arguments])
+
+    def check(rest: list[str]) -> str:
         unknown = [name for name in values.models if name not in models.MODELS]
-        unknown += [policy for policy in values.policies if policy not in POLICIES]
-        if rest[1:] or unknown:
-            raise flags.Error(f"unknown: {', '.join(unknown or rest[1:])}")
-    except flags.Error as error:
-        print(f"{error}\n\nflags:\n{values.main_module_help() or values}", file=sys.stderr)
+        unknown += [policy for policy in values.policies if policy not in POLICIES] + rest
+        return f"unknown: {', '.join(unknown)}" if unknown else ""
+
+    if _flags.parse(values, "bench", arguments, check) is None:
         return 2
     found = metal.devices()
     if not found:

@@ -1,23 +1,26 @@
 """Says what the graph passes fuse in a model, and what they nearly do.
 
-    python -m tensorflow_metal_py fusions model.keras [--dtype POLICY] [--graph-rewrite DTYPE]
-    python -m tensorflow_metal_py fusions saved_model/ [--graph-rewrite DTYPE]
+    python -m tensorflow_metal_py fusions model.keras [--dtype POLICY] [--graph_rewrite DTYPE]
+    python -m tensorflow_metal_py fusions saved_model/ [--graph_rewrite DTYPE]
 
 The graphs of the model go through TensorFlow's graph optimizer, with all nodes on the device;
 nothing is executed. TF_METAL_GRAPPLER applies. docs/fusions.md describes the patterns and rules.
-With --graph-rewrite, or when automatic mixed precision is on, it also says which nodes were
+With --graph_rewrite, or when automatic mixed precision is on, it also says which nodes were
 converted, which were not, and why (docs/mixed_precision.md).
 """
 
 from __future__ import annotations
 
-import argparse
 import collections
+import functools
 import pathlib
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tensorflow_metal_py import _runtime, doctor
+from absl import flags
+
+from tensorflow_metal_py import _flags, _runtime, doctor
 from tensorflow_metal_py.mixed_precision.graph_rewrite import DTYPES, set_graph_rewrite
 
 FED = "/fed"  # suffix of the placeholders behind those with a known shape
@@ -180,33 +183,46 @@ def report(title: str, function: Any, device_type: str) -> None:
         report_precision(record["precision"])
 
 
+def define_flags(values: flags.FlagValues) -> None:
+    flags.DEFINE_string(
+        "dtype", "", "dtype policy of the layers, such as mixed_bfloat16", flag_values=values
+    )
+    flags.DEFINE_enum(
+        "graph_rewrite", None, DTYPES, "automatic mixed precision to this", flag_values=values
+    )
+
+
+def check(options: flags.FlagValues, rest: list[str]) -> str:
+    """What is wrong with a command line, or ""."""
+    if len(rest) != 1:
+        return "one model: a .keras or .h5 file, or the folder of a SavedModel"
+    if not pathlib.Path(rest[0]).exists():
+        return f"{rest[0]} does not exist"
+    if options.dtype and pathlib.Path(rest[0]).is_dir():
+        return "--dtype is for Keras models: a SavedModel has the types that it was saved with"
+    return ""
+
+
 def main(arguments: Sequence[str]) -> int:
     """what the graph passes fuse in a Keras model or SavedModel, and what they nearly do"""
-    parser = argparse.ArgumentParser(
-        prog="python -m tensorflow_metal_py fusions",
-        usage="%(prog)s model [--dtype POLICY] [--graph-rewrite DTYPE]",
-    )
-    parser.add_argument("model", type=pathlib.Path, help="a .keras or .h5 file, or a SavedModel")
-    parser.add_argument("--dtype", help="dtype policy of the layers, such as mixed_bfloat16")
-    parser.add_argument("--graph-rewrite", choices=DTYPES, help="automatic mixed precision to this")
-    options = parser.parse_args(arguments)
+    options = flags.FlagValues()
+    define_flags(options)
+    rest = _flags.parse(options, "fusions MODEL", arguments, functools.partial(check, options))
+    if rest is None:
+        return 2
+    model = pathlib.Path(rest[0])
     if options.graph_rewrite:
         set_graph_rewrite(options.graph_rewrite)
-    if not options.model.exists():
-        parser.error(f"{options.model} does not exist")
-    if options.dtype and options.model.is_dir():
-        parser.error(
-            "--dtype is for Keras models: a SavedModel has the types that it was saved with"
-        )
     device_type = _runtime.call("loading")["type"] or "GPU"
     functions = (
-        doctor.keras_functions(options.model, options.dtype)
+        doctor.keras_functions(model, options.dtype)
         if options.dtype
-        else doctor.functions_of(options.model)
+        else doctor.functions_of(model)
     )
     try:
         for title, function in functions:
             report(title, function, device_type)
     except doctor.BadInputError as error:
-        parser.error(str(error))
+        print(error, file=sys.stderr)
+        return 2
     return 0

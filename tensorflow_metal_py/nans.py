@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from tensorflow_metal_py import doctor, interpreter
+from tensorflow_metal_py import _flags, doctor, interpreter
 from tensorflow_metal_py.mixed_precision.policy import POLICIES, Policy
 
 TARGETS = "y"  # the array of a .npz with what the model shall learn
@@ -311,12 +311,13 @@ def main(arguments: Sequence[str]) -> int:
     """which op of a Keras model or SavedModel makes the first NaN or infinity, on given data"""
     values = flags.FlagValues()
     define_flags(values)
-    try:
-        rest = values(["nans", *arguments])[1:]
-        if not 1 <= len(rest) <= 2:
-            raise flags.Error("usage: python -m tensorflow_metal_py nans MODEL [DATA or SEED]")
-    except flags.Error as error:
-        print(f"{error}\n\nflags:\n{values.main_module_help() or values}", file=sys.stderr)
+    rest = _flags.parse(
+        values,
+        "nans MODEL [DATA or SEED]",
+        arguments,
+        lambda rest: "" if 1 <= len(rest) <= 2 else "a model is missing, or too much is given",
+    )
+    if rest is None:
         return 2
     path = pathlib.Path(rest[0])
     found = False

@@ -3,33 +3,17 @@
 from __future__ import annotations
 
 import collections
-import contextlib
 import dataclasses
-import os
 import pathlib
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import tensorflow as tf
 from tensorflow.core.framework import graph_pb2
 from tensorflow.python.grappler import tf_optimizer
 
+from tensorflow_metal_py._environment import environment
 from tests import spine
-
-
-@contextlib.contextmanager
-def environment(**variables: str) -> Iterator[None]:
-    """Sets environment variables that the plugin reads at each graph."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 @dataclasses.dataclass(frozen=True)

@@ -458,7 +458,7 @@ def test_command_in_another_precision(model, capsys):
 def test_command_with_automatic_mixed_precision(model, capsys, monkeypatch):
     monkeypatch.setenv("TF_METAL_MIXED_PRECISION", "off")  # restored after what the command sets
     monkeypatch.setenv(PASSES, "all")
-    assert fusions.main([str(model / "model.keras"), "--graph-rewrite=bfloat16"]) == 0
+    assert fusions.main([str(model / "model.keras"), "--graph_rewrite=bfloat16"]) == 0
     out = capsys.readouterr().out
     assert "float32 nodes compute with 16 bits" in out
     assert "converted, allow: it is worth it" in out
@@ -472,10 +472,9 @@ def test_command_on_a_saved_model(model, capsys):
 @pytest.mark.parametrize("arguments", [["missing"], ["saved", "--dtype", "float16"], ["text.h5"]])
 def test_command_says_what_is_wrong(model, arguments, capsys):
     (model / "text.h5").write_text("no model")
-    with pytest.raises(SystemExit) as stop:
-        fusions.main([str(model / arguments[0]), *arguments[1:]])
-    assert stop.value.code == 2
-    assert len(capsys.readouterr().err.splitlines()) <= 3
+    assert fusions.main([str(model / arguments[0]), *arguments[1:]]) == 2
+    said = capsys.readouterr().err
+    assert any(word in said.splitlines()[0] for word in (arguments[0], "--dtype"))
 
 
 # ---- many shapes --------------------------------------------------------------------------------

@@ -4,9 +4,6 @@
 """
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 
@@ -24,30 +21,32 @@ print(json.dumps([metal.devices()[0].macos, spine.registered()]))
 """
 
 
-def _test_ops(macos: str, *arguments: str, timeout: int, chaos: str = "0") -> None:
-    result = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "tests/test_ops.py", *arguments],
-        cwd=ROOT,
-        env={**os.environ, "TF_METAL_HOST_MACOS": macos, "TF_METAL_HOST_CHAOS": chaos},
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
-    assert result.returncode == 0, result.stdout[-4000:]
+_TESTS = "import sys, pytest; sys.exit(pytest.main(sys.argv[1:]))"
+
+
+@pytest.fixture
+def op_tests(run_python):
+    """op_tests(macos, *arguments, timeout=seconds): tests/test_ops.py on that macOS."""
+
+    def run(macos, *arguments, timeout, chaos="0"):
+        env = {"TF_METAL_HOST_MACOS": macos, "TF_METAL_HOST_CHAOS": chaos}
+        tests = ["-q", str(ROOT / "tests/test_ops.py"), *arguments]
+        run_python(_TESTS, env=env, arguments=tests, timeout=timeout)
+
+    return run
 
 
 @pytest.mark.macos_versions
 @pytest.mark.parametrize("macos", VERSIONS)
-def test_an_op_of_each_kind(macos):
+def test_an_op_of_each_kind(op_tests, macos):
     """With chaos, in which pipelines allow 256 threads instead of 1,024 as well."""
-    _test_ops(macos, "--sample", "-k", "test_value", timeout=240, chaos="1")
+    op_tests(macos, "--sample", "-k", "test_value", timeout=240, chaos="1")
 
 
 @pytest.mark.macos_versions
-def test_all_ops_on_the_oldest():
+def test_all_ops_on_the_oldest(op_tests):
     """What the plugin asks the version for began with 15.0, so the newest is no other case."""
-    _test_ops("14.0", "-n", "2", "--dist", "worksteal", "-k", "test_value", timeout=2400)
+    op_tests("14.0", "-n", "2", "--dist", "worksteal", "-k", "test_value", timeout=2400)
 
 
 def test_every_version_registers_the_same(run_python):

@@ -7,6 +7,7 @@
 #include "grappler/analysis/control_flow.h"
 #include "grappler/analysis/topology.h"
 #include "grappler/cluster/cluster.h"
+#include "grappler/cluster/dissolve.h"
 #include "grappler/cluster/member.h"
 #include "grappler/cluster/outline.h"
 #include "kernels/cluster/shape_arithmetic.h"
@@ -21,7 +22,7 @@ constexpr int kNoGroup = -1;
 
 bool is_member(const GraphNode& node, const Context& context) {
   if (!context.on_device(node)) return false;
-  if (node.op() == kClusterOp) return node.def().attr_string("pattern") != kClusterPattern;
+  if (node.op() == kClusterOp) return is_fusion(node);
   return can_be_member(node.def()) && !is_shape_arithmetic(node.def()) &&
          !op_def(node.op()).stateful;
 }

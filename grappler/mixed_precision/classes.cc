@@ -39,16 +39,6 @@ const List kLists[] = {{Precision::kAllow, &env::kAllowlistAdd, &env::kAllowlist
                        {Precision::kDeny, &env::kDenylistAdd, &env::kDenylistRemove},
                        {Precision::kClear, &env::kClearlistAdd, &env::kClearlistRemove}};
 
-std::vector<std::string> words(std::string_view text) {
-  std::vector<std::string> out;
-  while (!text.empty()) {
-    const size_t comma = std::min(text.find(','), text.size());
-    if (comma) out.emplace_back(text.substr(0, comma));
-    text.remove_prefix(std::min(comma + 1, text.size()));
-  }
-  return out;
-}
-
 const OpRow* row_of(const NodeDef& node) try {
   return find_row(node);
 } catch (const Error&) {  // an attribute is missing
@@ -64,9 +54,8 @@ PrecisionClasses::PrecisionClasses() {
 
 void PrecisionClasses::read_lists() {
   for (const List& list : kLists) {
-    for (const std::string& op : words(env::text(*list.remove)))
-      removed_[op].push_back(list.precision);
-    for (const std::string& op : words(env::text(*list.add))) {
+    for (const std::string& op : env::words(*list.remove)) removed_[op].push_back(list.precision);
+    for (const std::string& op : env::words(*list.add)) {
       const auto [known, is_new] = added_.emplace(op, list.precision);
       if (!is_new && known->second != list.precision)
         warn_once(concat(list.add->name, ": ", op, " is on the ", name_of(known->second),

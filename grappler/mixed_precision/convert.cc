@@ -21,6 +21,15 @@ NodeDef cast_def(std::string name, const std::string& device, TF_DataType from, 
   return def;
 }
 
+// What becomes of a Cast whose input has its type by now.
+NodeDef identity_def(const std::string& device, TF_DataType type) {
+  NodeDef def;
+  def.op = "Identity";
+  def.device = device;
+  def.set_attr("T", AttrValue::of_type(type));
+  return def;
+}
+
 bool is_cast(const GraphNode& node, const char* attr, TF_DataType type) {
   return node.op() == "Cast" && node.def().attr_type(attr) == type;
 }
@@ -45,14 +54,11 @@ int Converter::convert() {
   for (const GraphNode* node : reduced_casts_) {
     GraphNode& cast = view_.node(node->index());
     const Output source = cast.input(0);
-    NodeDef def = cast_def(cast.name(), cast.device(), cast.def().attr_type("SrcT"), target_);
-    if (def.attr_type("SrcT") == target_) {
-      def = NodeDef();
-      def.op = "Identity";
-      def.device = cast.device();
-      def.set_attr("T", AttrValue::of_type(target_));
-    }
-    view_.redefine(cast, std::move(def), {source});
+    const TF_DataType from = cast.def().attr_type("SrcT");
+    view_.redefine(cast,
+                   from == target_ ? identity_def(cast.device(), target_)
+                                   : cast_def(cast.name(), cast.device(), from, target_),
+                   {source});
   }
   for (const auto& [constant, copy] : constants_) {
     GraphNode& node = view_.node(constant->index());
@@ -99,10 +105,7 @@ bool Converter::take_reduced(GraphNode& cast) {
   def.inputs.clear();
   def.set_attr("SrcT", AttrValue::of_type(target_));
   if (cast.def().attr_type("DstT") == target_) {
-    def = NodeDef();
-    def.op = "Identity";
-    def.device = cast.device();
-    def.set_attr("T", AttrValue::of_type(target_));
+    def = identity_def(cast.device(), target_);
   } else if (!has_kernel(def)) {
     return false;
   }

@@ -8,42 +8,43 @@ on the CPU. Importing this package imports neither TensorFlow nor the plugin.
 
 from __future__ import annotations
 
-import argparse
+import functools
 import os
 import pathlib
 import sys
 from collections.abc import Sequence
 from typing import Any
 
+from absl import flags
+
+from tensorflow_metal_py import _flags
+
 SECTIONS = ("audit", "shaders", "questions", "ops", "fusions", "races")
 
 
-def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tensorflow_metal_py selftest")
-    parser.add_argument("--report", type=pathlib.Path, metavar="FILE", help="write a JSON report")
-    parser.add_argument(
-        "--sections", default=",".join(SECTIONS), help="what to test (default: %(default)s)"
+def define_flags(values: flags.FlagValues) -> None:
+    flags.DEFINE_string("report", "", "JSON file to write", flag_values=values)
+    flags.DEFINE_list("sections", list(SECTIONS), "what to test", flag_values=values)
+    flags.DEFINE_string("only", "", "tasks to run, such as 'ops/*Conv2D*'", flag_values=values)
+    flags.DEFINE_boolean("quarantine", True, "ban what is wrong", flag_values=values)
+    flags.DEFINE_boolean(
+        "clear", False, "only remove this machine's quarantine file", flag_values=values
     )
-    parser.add_argument(
-        "--only", default="", metavar="PATTERN", help="tasks to run, such as 'ops/*Conv2D*'"
-    )
-    parser.add_argument(
-        "--no-quarantine", action="store_true", help="write nothing to the quarantine file"
-    )
-    parser.add_argument(
-        "--clear", action="store_true", help="only remove this machine's quarantine file"
-    )
-    parser.add_argument("--vectors", default="", metavar="FILE", help="other recorded vectors")
-    options = parser.parse_args(arguments)
-    options.sections = options.sections.split(",")
+    flags.DEFINE_string("vectors", "", "file of other recorded vectors", flag_values=values)
+
+
+def check(options: flags.FlagValues, rest: list[str]) -> str:
+    """What is wrong with a command line, or ""."""
     unknown = [name for name in options.sections if name not in SECTIONS]
     if unknown:
-        parser.error(f"there is no section {unknown[0]!r}; there are {', '.join(SECTIONS)}")
+        return f"there is no section {unknown[0]!r}; there are {', '.join(SECTIONS)}"
+    if rest:
+        return f"unknown: {', '.join(rest)}"
     if options.vectors and not pathlib.Path(options.vectors).is_file():
-        parser.error(f"{options.vectors} does not exist")
-    if options.report and not options.report.absolute().parent.is_dir():
-        parser.error(f"the folder of {options.report} does not exist")
-    return options
+        return f"{options.vectors} does not exist"
+    if options.report and not pathlib.Path(options.report).absolute().parent.is_dir():
+        return f"the folder of {options.report} does not exist"
+    return ""
 
 
 def clear() -> int:
@@ -58,7 +59,7 @@ def clear() -> int:
     return 0
 
 
-def finish(run: Any, options: argparse.Namespace) -> int:
+def finish(run: Any, options: flags.FlagValues) -> int:
     """Prints and writes what was found; returns the exit status."""
     from tensorflow_metal_py.selftest import quarantine, report
 
@@ -68,12 +69,12 @@ def finish(run: Any, options: argparse.Namespace) -> int:
         report.print_errors(errors)
     report.print_summary(run)
     ops, fusions = quarantine.entries(run.machine["quarantine"], run.findings)
-    if not options.no_quarantine:
+    if options.quarantine:
         path = quarantine.write(run.machine, run.findings)
         if path:
             print(f"\n{len(ops)} ops and {len(fusions)} fusions are not used from now on: {path}")
     if options.report:
-        report.write_json(run, {"ops": ops, "fusions": fusions}, options.report)
+        report.write_json(run, {"ops": ops, "fusions": fusions}, pathlib.Path(options.report))
         print(f"\nreport: {options.report}")
     passed = run.complete and all(finding.result["ok"] for finding in run.findings)
     return 0 if passed else 1
@@ -81,7 +82,10 @@ def finish(run: Any, options: argparse.Namespace) -> int:
 
 def main(arguments: Sequence[str]) -> int:
     """test this machine: macOS, shaders, every op and fusion; what is wrong goes to the CPU"""
-    options = parse(arguments)
+    options = flags.FlagValues()
+    define_flags(options)
+    if _flags.parse(options, "selftest", arguments, functools.partial(check, options)) is None:
+        return 2
     if options.clear:
         return clear()
     from tensorflow_metal_py.bench import Progress

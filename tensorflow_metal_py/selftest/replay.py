@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -12,10 +11,10 @@ from tensorflow.core.framework import graph_pb2
 from tensorflow.python.eager import context
 
 import tensorflow_metal_py as metal
+from tensorflow_metal_py._environment import environment
 from tensorflow_metal_py.selftest import cases, golden
 from tensorflow_metal_py.selftest.tasks import Result, Task, first_line
 
-PASSES = "TF_METAL_GRAPPLER"
 # Of a fused graph, relative to the largest value of a result: some tens of roundings.
 GRAPH_TOLERANCE = {"float32": 4e-5, "float16": 4e-2, "bfloat16": 2e-1}
 
@@ -102,16 +101,14 @@ def op_tasks(vectors: list[golden.OpVector], device: str) -> Iterator[Task]:
 
 def _run_graph(vector: golden.FusionVector, device: str, passes: str) -> list[np.ndarray]:
     before = tf.config.optimizer.get_experimental_options()
-    os.environ[PASSES] = passes
     tf.config.optimizer.set_experimental_options(vector.options)
     try:
-        with tf.device(device):
+        with environment(TF_METAL_GRAPPLER=passes), tf.device(device):
             graph = graph_pb2.GraphDef.FromString(vector.graph)
             function = golden.imported(graph, vector.feeds, vector.fetches)
             feeds = [tf.constant(x) for x in vector.feeds.values()]
             return [y.numpy() for y in function(*feeds)]
     finally:
-        os.environ[PASSES] = "all"
         again = dict.fromkeys(vector.options, True) | before
         tf.config.optimizer.set_experimental_options(again)
 

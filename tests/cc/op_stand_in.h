@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "grappler/graphdef/node_def.h"
 #include "grappler/graphdef/wire.h"
 #include "kernels/op_table.h"
 #include "plugin/tf_api.h"
@@ -26,6 +27,18 @@ inline const std::map<std::string, Definition> kDefinitions = {
     {"Sum", {{{"input", "T"}, {"reduction_indices", "Tidx"}}, {{"output", "T"}}}},
     {"Unpack", {{{"value", "T"}}, {{"output", "*num"}}}},
 };
+// A node of float32 on the device.
+inline NodeDef make(const std::string& name, const std::string& op,
+                    std::vector<std::string> inputs = {}) {
+  NodeDef node;
+  node.name = name;
+  node.op = op;
+  node.device = kGpu;
+  node.inputs = std::move(inputs);
+  node.set_attr("T", AttrValue::of_type(TF_FLOAT));
+  return node;
+}
+
 inline TF_Code last_code;
 
 inline std::string serialized(const std::string& op, const Definition& definition) {

@@ -13,17 +13,6 @@ using namespace tfmetal;
 constexpr double kMaxSeconds = 2;  // of this process: the machine may be busy
 constexpr int kNodes = 10000;
 
-static NodeDef make(const std::string& name, const std::string& op,
-                    std::vector<std::string> inputs = {}) {
-  NodeDef node;
-  node.name = name;
-  node.op = op;
-  node.device = kGpu;
-  node.inputs = std::move(inputs);
-  node.set_attr("T", AttrValue::of_type(TF_FLOAT));
-  return node;
-}
-
 static GraphView run(std::vector<NodeDef> nodes, int* changes) {
   stand_in_for_tensorflow();
   setenv(env::kMixedPrecision.name, "float16", 1);

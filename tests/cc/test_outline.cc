@@ -8,14 +8,9 @@ using namespace tfmetal;
 
 // ---- graphs -------------------------------------------------------------------------------------
 
-static NodeDef make(const std::string& name, const std::string& op,
-                    std::vector<std::string> inputs = {}) {
-  NodeDef node;
-  node.name = name;
-  node.op = op;
-  node.device = kGpu;
-  node.inputs = std::move(inputs);
-  node.set_attr("T", AttrValue::of_type(TF_FLOAT));
+static NodeDef member(const std::string& name, const std::string& op,
+                      std::vector<std::string> inputs = {}) {
+  NodeDef node = make(name, op, std::move(inputs));
   if (op == "Sum") node.set_attr("Tidx", AttrValue::of_type(TF_INT32));
   if (op == "Unpack") node.set_attr("num", AttrValue::of_int(2));
   node.set_attr("_class", AttrValue::of_strings({"loc:@elsewhere"}));
@@ -24,7 +19,7 @@ static NodeDef make(const std::string& name, const std::string& op,
 
 static NodeDef constant(const std::string& name, size_t elements,
                         std::vector<std::string> inputs = {}) {
-  NodeDef node = make(name, "Const", std::move(inputs));
+  NodeDef node = member(name, "Const", std::move(inputs));
   node.remove_attr("T");
   node.set_attr("dtype", AttrValue::of_type(TF_FLOAT));
   const std::string content(elements * sizeof(float), '\0');
@@ -95,8 +90,8 @@ struct Outlined {
 
 TEST(members_become_one_node_under_the_last_ones_name) {
   stand_in_for_tensorflow();
-  const Outlined o({make("x", "_Arg"), make("r", "Relu", {"x"}), make("s", "AddV2", {"r", "x"}),
-                    make("out", "_Retval", {"s"})},
+  const Outlined o({member("x", "_Arg"), member("r", "Relu", {"x"}),
+                    member("s", "AddV2", {"r", "x"}), member("out", "_Retval", {"s"})},
                    {"s", "r"});
   CHECK_EQ(o.names(), "x out s ");
   CHECK_EQ(o.inputs_of("s"), "x ");
@@ -116,9 +111,9 @@ TEST(members_become_one_node_under_the_last_ones_name) {
 
 TEST(small_constants_go_in_and_large_ones_stay) {
   stand_in_for_tensorflow();
-  const Outlined o({make("before", "NoOp"), constant("small", 256, {"^before"}),
-                    constant("large", 257), make("a", "AddV2", {"small", "large"}),
-                    make("b", "AddV2", {"a", "small"}), make("out", "_Retval", {"b"})},
+  const Outlined o({member("before", "NoOp"), constant("small", 256, {"^before"}),
+                    constant("large", 257), member("a", "AddV2", {"small", "large"}),
+                    member("b", "AddV2", {"a", "small"}), member("out", "_Retval", {"b"})},
                    {"a", "b"});
   CHECK_EQ(o.names(), "before large out b ");
   CHECK_EQ(o.inputs_of("b"), "large ^before ");  // what the constant waited for
@@ -129,8 +124,8 @@ TEST(small_constants_go_in_and_large_ones_stay) {
 
 TEST(host_inputs_come_first) {
   stand_in_for_tensorflow();
-  const Outlined o({make("x", "_Arg"), make("axes", "_Arg"), make("s", "Sum", {"x", "axes"}),
-                    make("out", "_Retval", {"s"})},
+  const Outlined o({member("x", "_Arg"), member("axes", "_Arg"), member("s", "Sum", {"x", "axes"}),
+                    member("out", "_Retval", {"s"})},
                    {"s"});
   CHECK_EQ(o.inputs_of("s"), "axes x ");
   CHECK(o.cluster->def().attr_types("Thost") == std::vector{TF_INT32});
@@ -140,8 +135,8 @@ TEST(host_inputs_come_first) {
 
 TEST(several_results_and_ports) {
   stand_in_for_tensorflow();
-  const Outlined o({make("x", "_Arg"), make("u", "Unpack", {"x"}), make("r", "Relu", {"u"}),
-                    make("out", "_Retval", {"u:1"}), make("out2", "_Retval", {"r"})},
+  const Outlined o({member("x", "_Arg"), member("u", "Unpack", {"x"}), member("r", "Relu", {"u"}),
+                    member("out", "_Retval", {"u:1"}), member("out2", "_Retval", {"r"})},
                    {"u", "r"});
   CHECK_EQ(o.inputs_of("out2"), "r ");  // its name, so result 0
   CHECK_EQ(o.inputs_of("out"), "r:1 ");
@@ -152,10 +147,11 @@ TEST(several_results_and_ports) {
 
 TEST(control_edges_move_to_the_cluster) {
   stand_in_for_tensorflow();
-  const Outlined o({make("x", "_Arg"), make("first", "NoOp"), make("a", "Relu", {"x", "^first"}),
-                    make("b", "Relu", {"a", "^first", "^a"}), make("then", "NoOp", {"^a", "^b"}),
-                    make("out", "_Retval", {"b"})},
-                   {"a", "b"});
+  const Outlined o(
+      {member("x", "_Arg"), member("first", "NoOp"), member("a", "Relu", {"x", "^first"}),
+       member("b", "Relu", {"a", "^first", "^a"}), member("then", "NoOp", {"^a", "^b"}),
+       member("out", "_Retval", {"b"})},
+      {"a", "b"});
   CHECK_EQ(o.inputs_of("b"), "x ^first ");
   CHECK_EQ(o.inputs_of("then"), "^b ");
 }
@@ -163,8 +159,8 @@ TEST(control_edges_move_to_the_cluster) {
 TEST(preserved_names_live_on) {
   stand_in_for_tensorflow();
   const std::vector<NodeDef> nodes = {
-      make("x", "_Arg"),        make("a", "Relu", {"x"}),      make("u", "Unpack", {"a"}),
-      make("b", "Relu", {"u"}), make("out", "_Retval", {"b"}),
+      member("x", "_Arg"),        member("a", "Relu", {"x"}),      member("u", "Unpack", {"a"}),
+      member("b", "Relu", {"u"}), member("out", "_Retval", {"b"}),
   };
   // One output: the cluster is called so.
   const Outlined inner(nodes, {"a", "u", "b"}, "a");
@@ -185,9 +181,9 @@ TEST(preserved_names_live_on) {
 TEST(clusters_are_dissolved_in_larger_ones) {
   stand_in_for_tensorflow();
   Outlined o(
-      {make("x", "_Arg"), make("y", "_Arg"), constant("c", 1), make("a", "AddV2", {"x", "c"}),
-       make("b", "Relu", {"a"}), make("d", "AddV2", {"b", "y"}), make("e", "Relu", {"d"}),
-       make("out", "_Retval", {"e"})},
+      {member("x", "_Arg"), member("y", "_Arg"), constant("c", 1), member("a", "AddV2", {"x", "c"}),
+       member("b", "Relu", {"a"}), member("d", "AddV2", {"b", "y"}), member("e", "Relu", {"d"}),
+       member("out", "_Retval", {"e"})},
       {"a", "b"});
   o.again({"d", "e"});
   CHECK_EQ(o.names(), "x y out b e ");
@@ -202,8 +198,8 @@ TEST(clusters_are_dissolved_in_larger_ones) {
 TEST(what_cannot_be_outlined_leaves_the_graph_alone) {
   stand_in_for_tensorflow();
   GraphView view(
-      GraphDef{{make("x", "_Arg"), make("a", "Relu", {"x"}), make("b", "NoSuchOp", {"a"}),
-                make("c", "Relu", {"a"}), make("out", "_Retval", {"b"})},
+      GraphDef{{member("x", "_Arg"), member("a", "Relu", {"x"}), member("b", "NoSuchOp", {"a"}),
+                member("c", "Relu", {"a"}), member("out", "_Retval", {"b"})},
                ""});
   const std::string before = view.graph().serialized();
   Context context(nullptr, "GPU");
@@ -225,14 +221,14 @@ TEST(what_cannot_be_outlined_leaves_the_graph_alone) {
 
 TEST(thousands_of_members) {
   stand_in_for_tensorflow();
-  std::vector<NodeDef> nodes = {make("x", "_Arg")};
+  std::vector<NodeDef> nodes = {member("x", "_Arg")};
   std::vector<std::string> members;
   for (int i = 0; i < 5000; ++i) {
     const std::string source = i ? members.back() : "x";
     members.push_back(concat("n", i));
-    nodes.push_back(make(members.back(), "AddV2", {source, "x"}));
+    nodes.push_back(member(members.back(), "AddV2", {source, "x"}));
   }
-  nodes.push_back(make("out", "_Retval", {members.back()}));
+  nodes.push_back(member("out", "_Retval", {members.back()}));
   const Outlined o(std::move(nodes), members);
   CHECK_EQ(o.names(), "x out n4999 ");
 }
