@@ -160,6 +160,7 @@ def build(tf: TensorFlow, out: pathlib.Path, cxx: str) -> pathlib.Path | None:
         say(f"TensorFlow {tf.version} exports its variable functions: no shim needed")
         return None
     library = out / file_name(tf.version, tf.extension)
+    folder = tf.folder.resolve()
     start = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     cross_built = tf.extension == ".dylib" and sys.platform != "darwin"
@@ -174,10 +175,11 @@ def build(tf: TensorFlow, out: pathlib.Path, cxx: str) -> pathlib.Path | None:
                 *shlex.split(cxx),
                 *COMPILE,
                 f'-DTFMETAL_SHIM_TF_VERSION="{tf.version}"',
-                # TensorFlow's checks name their files: the same bytes wherever it is built.
-                f"-ffile-prefix-map={tf.folder}=tensorflow",
+                # TensorFlow's checks name their files: the same bytes wherever it is built. The
+                # last map that fits counts, and GCC names system headers by their real path.
                 f"-ffile-prefix-map={ROOT}=.",
-                *("-isystem", str(tf.folder / "include")),
+                f"-ffile-prefix-map={folder}=tensorflow",
+                *("-isystem", str(folder / "include")),
                 *sources,
                 *("-o", str(partial)),
                 str(tf.framework),
