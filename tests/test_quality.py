@@ -11,7 +11,7 @@ from benchmarks import quality
 from tests import spine
 
 GPU = f"/{spine.device_type()}:0"
-POLICIES = ("mixed_float16", "mixed_bfloat16")
+POLICIES = ("mixed_float16", "mixed_bfloat16", quality.TUNED)
 EPOCHS = 6
 # Of the test accuracy after so few epochs, where one more batch makes this difference.
 TOLERANCE = 0.03
