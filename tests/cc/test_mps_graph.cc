@@ -233,7 +233,14 @@ TEST(broadcasting_against_a_reference) {
                                                    {Shape{5, 1, 1000}, {5, 7, 1}, {5, 7, 1000}},
                                                    {Shape{1}, {}, {1}},
                                                    {Shape{40000, 3}, {40000, 1}, {40000, 3}},
-                                                   {Shape{70001}, {}, {70001}}};
+                                                   {Shape{70001}, {}, {70001}},
+                                                   // Short rows: blocks cover many of them.
+                                                   {Shape{5001, 16}, {16}, {5001, 16}},
+                                                   {Shape{6, 1, 3}, {6, 700, 3}, {6, 700, 3}},
+                                                   {Shape{1, 7}, {3001, 1}, {3001, 7}},
+                                                   {Shape{4, 1, 5}, {4, 300, 1}, {4, 300, 5}},
+                                                   {Shape{90, 255}, {255}, {90, 255}},
+                                                   {Shape{90, 256}, {90, 1}, {90, 256}}};
   for (const auto& [left, right, shape] : cases) {
     for (DataType type : {DataType::Float32, DataType::BFloat16, DataType::Int64}) {
       Runner r;

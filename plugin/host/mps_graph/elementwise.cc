@@ -10,17 +10,13 @@ namespace host {
 namespace {
 
 constexpr long kBlock = 512;  // elements: a few blocks of 2 KiB fit the first-level cache
+// A block does not reach over the end of a row. Rows below this are laid out in blocks first, which
+// costs less than as many short blocks.
+constexpr long kShortRow = kBlock / 2;
 
 // Whether a kernel that reads or writes `kernel` sees a tensor of `tensor` through float32.
 bool through_float(DataType tensor, DataType kernel) {
   return is_float16(tensor) && kernel == DataType::Float32;
-}
-
-template <class T>
-void repeat(const char* element, char* to, long n) {
-  T value;
-  std::memcpy(&value, element, sizeof(T));
-  std::fill_n(reinterpret_cast<T*>(to), n, value);
 }
 
 }  // namespace
@@ -89,8 +85,38 @@ void ElementwiseChain::collapse_loops() {
   }
 }
 
+// Makes one loop of the two inner ones if rows are short, such as channels to which a bias is
+// added.
+void ElementwiseChain::merge_short_rows() {
+  const size_t last = loops_.size() - 1;
+  for (int i : inputs_) {
+    Value& value = values_[i];
+    if (value.strides.back() == 0) value.access = Access::kScalar;
+  }
+  if (last == 0 || loops_[last] >= kShortRow) return;
+  const auto strides = [&](int i) {
+    return std::pair(values_[i].strides[last - 1], values_[i].strides[last]);
+  };
+  for (int i : inputs_) {
+    const auto [outer, inner] = strides(i);
+    if (outer != inner * loops_[last] && outer != 0 && !(inner == 0 && outer == 1)) return;
+  }
+  for (int i : inputs_) {
+    Value& value = values_[i];
+    const auto [outer, inner] = strides(i);
+    if (outer == 0 && inner != 0) value.access = Access::kTiled;
+    if (outer != 0 && inner == 0) value.access = Access::kStretched;
+    value.strides.pop_back();
+    value.strides.back() = inner;
+  }
+  period_ = loops_[last];
+  loops_[last - 1] *= period_;
+  loops_.pop_back();
+}
+
 void ElementwiseChain::finish() {
   collapse_loops();
+  merge_short_rows();
   place_blocks();
 }
 
@@ -106,8 +132,9 @@ void ElementwiseChain::place_blocks() {
   ArenaPlanner planner;
   for (int input : inputs_) {
     Value& value = values_[size_t(input)];
-    if (value.strides.back() == 0) value.raw_at = planner.take(kBlock * size_of(value.type));
-    if (is_float16(value.type)) value.float_at = planner.take(kBlock * sizeof(float));
+    const size_t count = size_t(kBlock + (value.access == Access::kTiled ? period_ : 0));
+    if (value.access != Access::kDense) value.raw_at = planner.take(count * size_of(value.type));
+    if (is_float16(value.type)) value.float_at = planner.take(count * sizeof(float));
   }
   for (size_t i = 0; i < steps_.size(); ++i) {
     Value& value = values_[size_t(steps_[i].result)];
@@ -124,30 +151,57 @@ void ElementwiseChain::place_blocks() {
 // Where the values of the current block are.
 struct ElementwiseChain::Block {
   char* scratch;
-  long n;
-  bool new_row;  // repeated operands must be filled in again
-  const char* source;
+  long column, n;      // elements of the row from there
+  long longest;        // that a block of this run can be
+  bool new_row;        // scalars and tiles must be filled in again
+  const char* source;  // of the row
   std::vector<const char*> raw;
   std::vector<const float*> widened;
   std::vector<char*> destination;
 };
 
-// Points `raw` and `widened` of an input at this block's elements, which begin at `source`.
+// Lays an input that is not dense out in `raw`; returns how many elements that are.
+long ElementwiseChain::fill(const Value& value, const Block& block, char* raw) const {
+  long count = value.access == Access::kStretched ? block.n : block.longest;
+  if (value.access == Access::kTiled) count += period_;
+  dispatch_bits(value.type, [&]<class T>(TypeOf<T>) {
+    const T* source = reinterpret_cast<const T*>(block.source);
+    T* const to = reinterpret_cast<T*>(raw);
+    if (value.access == Access::kScalar) std::fill_n(to, count, *source);
+    if (value.access == Access::kTiled) {
+      for (long at = 0; at < count; at += period_) {
+        std::copy_n(source, std::min(period_, count - at), to + at);
+      }
+    }
+    if (value.access == Access::kStretched) {
+      source += block.column / period_;
+      for (long at = 0, end = period_ - block.column % period_; at < count; end += period_) {
+        std::fill(to + at, to + std::min(end, count), *source++);
+        at = end;
+      }
+    }
+  });
+  return count;
+}
+
+// Points `raw` and `widened` of an input at this block's elements; `source` is that of the row.
 void ElementwiseChain::load(const Value& value, Block& block) const {
   const size_t index = inputs_[value.input];
   float* widened = reinterpret_cast<float*>(block.scratch + value.float_at);
-  if (value.strides.back() == 0) {
-    if (!block.new_row) return;
-    char* raw = block.scratch + value.raw_at;
-    const long fill = std::min(kBlock, loops_.back());
-    dispatch_bits(value.type, [&]<class T>(TypeOf<T>) { repeat<T>(block.source, raw, fill); });
-    block.raw[index] = raw;
-    if (value.need_float) widen(value.type, raw, widened, fill);
-  } else {
-    block.raw[index] = block.source;
-    if (value.need_float) widen(value.type, block.source, widened, block.n);
+  if (value.access == Access::kDense) {
+    block.raw[index] = block.source + block.column * long(size_of(value.type));
+    block.widened[index] = widened;
+    if (value.need_float) widen(value.type, block.raw[index], widened, block.n);
+    return;
   }
-  block.widened[index] = widened;
+  char* const raw = block.scratch + value.raw_at;
+  if (block.new_row || value.access == Access::kStretched) {
+    const long count = fill(value, block, raw);
+    if (value.need_float) widen(value.type, raw, widened, count);
+  }
+  const long phase = value.access == Access::kTiled ? block.column % period_ : 0;
+  block.raw[index] = raw + phase * long(size_of(value.type));
+  block.widened[index] = widened + phase;
 }
 
 void ElementwiseChain::execute(const Step& step, Block& block) const {
@@ -182,6 +236,7 @@ void ElementwiseChain::run_part(const std::vector<const char*>& inputs,
   thread_local Block block;  // its vectors keep their capacity, as do the two below
   block.scratch = scratch.data() + (64 - reinterpret_cast<uintptr_t>(scratch.data()) % 64) % 64;
   block.new_row = true;
+  block.longest = std::min({kBlock, loops_.back(), end - begin});
   block.raw.resize(values_.size());
   block.widened.resize(values_.size());
   block.destination.assign(values_.size(), nullptr);
@@ -190,7 +245,7 @@ void ElementwiseChain::run_part(const std::vector<const char*>& inputs,
   thread_local std::vector<long> row, offsets;  // row: position in the outer loops
   row.assign(loops_.size(), 0);
   offsets.assign(inputs_.size(), 0);
-  long column = begin % inner;
+  block.column = begin % inner;
   for (long rest = begin / inner, axis = long(loops_.size()) - 2; axis >= 0; --axis) {
     row[axis] = rest % loops_[axis];
     rest /= loops_[axis];
@@ -199,11 +254,10 @@ void ElementwiseChain::run_part(const std::vector<const char*>& inputs,
     }
   }
   for (long at = begin; at < end;) {
-    block.n = std::min({kBlock, inner - column, end - at});
+    block.n = std::min({kBlock, inner - block.column, end - at});
     for (size_t i = 0; i < inputs_.size(); ++i) {
       const Value& value = values_[inputs_[i]];
-      block.source =
-          inputs[i] + (offsets[i] + column * value.strides.back()) * long(size_of(value.type));
+      block.source = inputs[i] + offsets[i] * long(size_of(value.type));
       load(value, block);
     }
     for (size_t i = 0; i < outputs_.size(); ++i) {
@@ -212,9 +266,9 @@ void ElementwiseChain::run_part(const std::vector<const char*>& inputs,
     for (const Step& step : steps_) execute(step, block);
     block.new_row = false;
     at += block.n;
-    column += block.n;
-    if (column < inner) continue;
-    column = 0;
+    block.column += block.n;
+    if (block.column < inner) continue;
+    block.column = 0;
     block.new_row = true;
     for (long axis = long(loops_.size()) - 2; axis >= 0; --axis) {
       const bool wraps = ++row[axis] == loops_[axis];

@@ -26,10 +26,18 @@ class ElementwiseChain {
   long count() const { return element_count(shape_); }
 
  private:
+  // How the inner loop reads an input.
+  enum class Access {
+    kDense,     // one element after the other
+    kScalar,    // the same element all along
+    kTiled,     // `period` elements, again and again
+    kStretched  // each element `period` times
+  };
   struct Value {
     DataType type;
     std::vector<long> strides;  // inputs: one per loop, 0 where the operand repeats
-    Shape shape;                // inputs
+    Access access = Access::kDense;
+    Shape shape;  // inputs
     int input = -1, output = -1;
     bool need_raw = false;            // somebody reads it in its own type
     bool need_float = false;          // somebody reads it widened to float32
@@ -42,8 +50,10 @@ class ElementwiseChain {
   };
   struct Block;
   void collapse_loops();
+  void merge_short_rows();
   void place_blocks();
   void load(const Value& value, Block& block) const;
+  long fill(const Value& value, const Block& block, char* raw) const;
   void execute(const Step& step, Block& block) const;
 
   Shape shape_;
@@ -51,6 +61,7 @@ class ElementwiseChain {
   std::vector<Value> values_;
   std::vector<Step> steps_;
   std::vector<int> inputs_, outputs_;
+  long period_ = 1;  // extent of the short rows that the inner loop has swallowed
   size_t scratch_bytes_ = 0;
 };
 
