@@ -226,6 +226,13 @@ BufferSlice KernelCall::forward_or_allocate_output(const std::vector<int>& candi
   return finish_output(tensor, info);
 }
 
+void KernelCall::hand_on(size_t input, size_t i) {
+  load(input);
+  Status status;
+  tf.TF_SetOutput(context_, static_cast<int>(i), inputs_[input], status);
+  status.check();
+}
+
 BufferSlice KernelCall::allocate_temp(const TensorInfo& info) {
   Status status;
   TF_AllocatorAttributes attributes{TF_ALLOCATOR_ATTRIBUTES_STRUCT_SIZE, 0};

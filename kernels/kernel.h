@@ -119,6 +119,8 @@ class KernelCall {
   // As above, in the memory of one of `candidates` (inputs) when TensorFlow allows it.
   BufferSlice forward_or_allocate_output(const std::vector<int>& candidates, size_t i,
                                          const TensorInfo& info);
+  // The output is that input itself.
+  void hand_on(size_t input, size_t i);
   // Memory of an output that the row lists as in host memory.
   void* allocate_host_output(size_t i, const TensorInfo& info);
   // Device memory until the end of this call, or until it is given back earlier: work encoded later

@@ -137,6 +137,11 @@ const std::map<std::string, Method, std::less<>>& methods() {
          return c.graph.slice(c.in.at(0), c.list(0, rank), c.list(rank, rank),
                               c.list(2 * rank, rank));
        }},
+      {"convolve",  // images and filters in TensorFlow's layouts, one by one pixel
+       [](const Call& c) {
+         return c.graph.convolution(c.in.at(0), c.in.at(1),
+                                    mpsg::Convolution2D::make({}, {}, 1, mpsg::Layout::NHWC));
+       }},
       {"normalize",  // x, mean, variance, gamma, beta
        [](const Call& c) {
          return c.graph.normalize(c.in.at(0), c.in.at(1), c.in.at(2), c.in.at(3), c.in.at(4),
@@ -220,6 +225,7 @@ json::Value run(const Probe& probe, size_t offset) {
   for (const int64_t extent : result.shape) extents.push_back(extent);
   json::Object answer;
   answer.emplace_back("shape", std::move(extents));
+  answer.emplace_back("feeds", static_cast<int64_t>(feeds.count()));
   answer.emplace_back("bytes", to_hex(static_cast<const char*>(buffer.contents()) + offset, size));
   return answer;
 }

@@ -346,7 +346,8 @@ def fused_batch_norm_gradient(dtype):
     def body(x, v, z):
         with tf.GradientTape() as tape:
             tape.watch([x, v])
-            y, mean, variance = tf.compat.v1.nn.fused_batch_norm(x, v, v)
+            scale = tf.cast(v, tf.float32)  # whatever the type of x
+            y, mean, variance = tf.compat.v1.nn.fused_batch_norm(x, scale, scale)
             loss = tf.reduce_sum(tf.nn.relu(y + z) ** 3)
         return [loss, mean, variance, *tape.gradient(loss, [x, v])]
 

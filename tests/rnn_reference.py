@@ -6,13 +6,6 @@ import dataclasses
 
 import tensorflow as tf
 
-OPS = frozenset(
-    """
-    CudnnRNN CudnnRNNV2 CudnnRNNV3 CudnnRNNBackprop CudnnRNNBackpropV2 CudnnRNNBackpropV3
-    CudnnRNNParamsSize CudnnRNNParamsToCanonical CudnnRNNParamsToCanonicalV2
-    CudnnRNNCanonicalToParams CudnnRNNCanonicalToParamsV2
-    """.split()
-)
 GATES = {"lstm": 4, "gru": 3, "rnn_relu": 1, "rnn_tanh": 1}
 
 

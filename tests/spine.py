@@ -114,7 +114,8 @@ def cpu_supports(op: str, dtype: str) -> bool:
         if kernel.device_type != "CPU":
             continue
         rules = {c.name: list(c.allowed_values.list.type) for c in kernel.constraint}
-        if "T" not in rules or tf.as_dtype(dtype).as_datatype_enum in rules["T"]:
+        types = rules.get("T", rules.get("dtype"))
+        if types is None or tf.as_dtype(dtype).as_datatype_enum in types:
             return True
     return False
 
@@ -211,5 +212,5 @@ def expand(case: Case, attr: str = "T", only: tuple[str, ...] = ()) -> list[Case
     return [
         dataclasses.replace(case, dtype=d, grad=case.grad if d in FLOATS else ())
         for d in dtypes
-        if d != "variant" and (not only or d in only)  # variants: tests/test_variables.py
+        if d != "variant" and (not only or d in only)  # lists: tests/cases/variable.py
     ]

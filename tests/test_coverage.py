@@ -7,11 +7,9 @@ import tensorflow as tf
 from tensorflow.python.framework import kernels, op_def_library
 
 from tensorflow_metal_py import _runtime
-from tests import rnn_reference, spine
+from tensorflow_metal_py.selftest.properties import PROPERTIES
+from tests import spine
 from tests.cases import all_cases
-
-# Ops with nothing to compare with, tested in tests/test_random.py.
-UNPREDICTABLE = {"NonDeterministicInts", "ParameterizedTruncatedNormal"}
 
 
 @functools.cache
@@ -22,10 +20,7 @@ def _exercised() -> set[tuple[str, str]]:
 def test_every_registered_op_and_type_has_a_case():
     missing = []
     for row in spine.table():
-        # test_own_ops, test_variables, test_random
-        if row["own"] or row["kind"] in ("resource", "variant") or row["op"] in UNPREDICTABLE:
-            continue
-        if row["op"] in rnn_reference.OPS:  # no CPU kernel: test_rnn
+        if row["op"] in PROPERTIES:  # nothing to compare with: test_properties
             continue
         first = next(iter(row["types"].values()), ["bool"])  # logical ops have no type attribute
         missing += [(row["op"], d) for d in first if (row["op"], d) not in _exercised()]

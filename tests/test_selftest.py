@@ -3,17 +3,30 @@
 import dataclasses
 import functools
 import json
+import re
 import sys
 import textwrap
+import types
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tensorflow_metal_py import _runtime
-from tensorflow_metal_py.selftest import audit, golden, quarantine, replay, report, supervisor
+from tensorflow_metal_py.selftest import (
+    audit,
+    cases,
+    golden,
+    properties,
+    quarantine,
+    questions,
+    replay,
+    report,
+    supervisor,
+)
 from tensorflow_metal_py.selftest.worker import Order
-from tests import rnn_reference, spine
-from tests.test_coverage import UNPREDICTABLE
+from tests import fusion_cases, spine
+from tests.conftest import ROOT
 
 MAIN = """
 import sys
@@ -33,22 +46,26 @@ def recorded():
 # ---- the recorded vectors -----------------------------------------------------------------------
 
 
-def test_every_registered_op_and_type_is_recorded():
-    have = {(v.case.op, v.dtype) for v in recorded().ops}
-    missing = set()
+def test_every_registered_op_and_type_has_a_vector_or_a_property():
+    recorded_types = {(v.case.op, v.dtype) for v in recorded().ops}
+    with_property = {(op, d) for op, (_, dtypes) in properties.PROPERTIES.items() for d in dtypes}
+    assert not recorded_types & with_property
+    registered = set()
     for row in spine.table():
-        if row["own"] or row["kind"] in ("resource", "variant") or row["op"] in UNPREDICTABLE:
-            continue
-        if row["op"] in rnn_reference.OPS:
-            continue
         first = next(iter(row["types"].values()), ["bool"])
-        missing |= {(row["op"], dtype) for dtype in first} - have
+        registered |= {(row["op"], dtype) for dtype in first}
+    missing = registered - recorded_types - with_property
     assert not missing, f"make selftest-vectors: {sorted(missing)} are not recorded"
+    assert not with_property - registered
 
 
-def test_every_fusion_is_recorded():
+def test_every_fusion_is_recorded_in_every_type():
     patterns = {row["name"] for row in _runtime.call("patterns")["patterns"]}
-    assert patterns == {v.pattern for v in recorded().fusions}, "make selftest-vectors"
+    have = {(v.pattern, v.dtype) for v in recorded().fusions}
+    # The pattern "cast" joins types; its cases are named by the first.
+    wanted = {(p, d) for p in patterns for d in cases.FLOATS if p != "cast" or d == "float32"}
+    assert have == wanted, "make selftest-vectors"
+    assert {c.name for c in fusion_cases.CASES} <= {v.name for v in recorded().fusions}
 
 
 def test_every_method_in_use_is_recorded():
@@ -61,8 +78,6 @@ def test_every_shader_is_recorded():
 
 def test_inputs_are_those_that_were_recorded():
     """Of every 50th vector: the generators of numbers have not changed."""
-    from tensorflow_metal_py.selftest import cases
-
     for vector in recorded().ops[::50]:
         inputs = cases.inputs_of(vector.case, vector.special, vector.seed)
         assert golden.checksum(inputs) == vector.checksum, "make selftest-vectors"
@@ -332,9 +347,61 @@ def test_no_device(selftest, tmp_path):
     assert "No Metal device: " in result.stderr
 
 
+def test_every_question_of_the_document_is_asked():
+    """By ids of questions or how they begin ("moves-..."), or by the vectors of its ops."""
+    text = (ROOT / "docs" / "mac_selftest.md").read_text()
+    table = text.split("## Questions that ops depend on")[1].split("##")[0]
+    rows = [line.strip("|").split("|") for line in table.splitlines() if line.startswith("| ")]
+    ids = {question.id for question in questions.questions()}
+    asked = set()
+    assert len(rows) > 15
+    for *_, by in rows[2:]:
+        names = re.findall(r"[a-z]\w*-[\w-]*", by)
+        assert names or by.strip() == "ops"
+        for name in names:
+            found = {i for i in ids if i.startswith(name)}
+            assert found, f"there is no question {name}"
+            asked |= found
+    assert not ids - asked, "not in docs/mac_selftest.md"
+
+
 def test_audit_and_questions(selftest, tmp_path):
     """`make selftest` runs the other sections, too."""
     path = tmp_path / "report.json"
     selftest(tmp_path, "--sections=audit,questions", f"--report={path}")
     found = json.loads(path.read_text())
     assert found["passed"] and len(found["findings"]) > 20
+
+
+@pytest.mark.parametrize(
+    "op, dtype", [("ResourceScatterAdd", "float32"), ("_MetalCluster", "bool")]
+)
+def test_what_has_no_other_kernel_is_not_quarantined(op, dtype):
+    assert quarantine.entry(op, dtype) == {}
+    assert quarantine.entry("Cumsum", dtype) == {"op": "Cumsum", "dtype": dtype}
+
+
+def test_properties_hold():
+    tasks = list(properties.property_tasks(f"/{spine.device_type()}:0"))
+    results = {task.group: task.run() for task in tasks}
+    assert all(r.ok for r in results.values()), results
+
+
+@pytest.mark.parametrize(
+    "op, dtype, wrong",
+    [
+        ("NonDeterministicInts", "int64", lambda **_: tf.range(properties.DRAWN, dtype=tf.int64)),
+        (
+            "ParameterizedTruncatedNormal",
+            "float32",
+            lambda shape, minvals, maxvals, **_: tf.transpose(
+                tf.random.uniform(shape[::-1], minvals, maxvals)
+            ),
+        ),
+    ],
+)
+def test_wrong_numbers_break_their_property(op, dtype, wrong, monkeypatch):
+    """Numbers in order, and another distribution within the limits."""
+    function, _ = properties.PROPERTIES[op]
+    monkeypatch.setattr(properties, "R", types.SimpleNamespace(**{op: wrong}))
+    assert not function(dtype).ok

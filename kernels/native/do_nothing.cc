@@ -8,11 +8,7 @@ namespace tfmetal {
 
 namespace {
 
-void do_nothing(KernelCall& call) {
-  const TensorInfo info = call.input_info(0);
-  call.release_inputs();
-  call.forward_or_allocate_output({0}, 0, info);
-}
+void do_nothing(KernelCall& call) { call.hand_on(0, 0); }
 
 void define_do_nothing() {
   // Stateful, or grappler would remove it.

@@ -14,15 +14,20 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tensorflow_metal_py.selftest import as_tensors
+
 FLOATS = ("float32", "float16", "bfloat16")
 REDUCED = ("float16", "bfloat16")
 # Largest relative and absolute difference by element type, for one rounding of the result plus the
-# error of a transcendental function; cases with long sums scale them by `Case.scale`.
+# error of a transcendental function; cases with long sums scale them by `Case.scale`. float64 and
+# complex128 are types of variables only, whose arithmetic rounds as the CPU's does.
 TOLERANCE = {
     "float32": (2e-6, 1e-6),
     "float16": (1.0e-3, 1e-3),
     "bfloat16": (8.0e-3, 8e-3),
     "complex64": (2e-6, 1e-6),
+    "float64": (0.0, 0.0),
+    "complex128": (2.5e-16, 0.0),
 }
 
 
@@ -55,7 +60,7 @@ class Case:
     """One op on one set of shapes, types and attributes.
 
     Attributes:
-      op: name in ``tf.raw_ops``.
+      op: name in ``tf.raw_ops``; as_tensors.py says what stands for a variable or a list.
       args: argument name to Tensor, Host or a list of those.
       attrs: attributes other than types.
       dtype: element type of the arguments without one of their own.
@@ -123,6 +128,8 @@ def _random(kind: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.n
         return rng.integers(0, 2, shape)
     if kind == "small":  # sums of many are exact
         return rng.integers(0, 5, shape)
+    if kind == "few":
+        return rng.integers(1, 5, shape)
     if kind == "tenths":
         return rng.integers(-20, 30, shape) / 10
     if kind == "sorted":
@@ -152,7 +159,7 @@ def _matrices(kind: str, shape: tuple[int, ...], rng, is_complex: bool) -> np.nd
 
 def _integers(kind: str, shape: tuple[int, ...], dtype: np.dtype, rng) -> np.ndarray:
     info = np.iinfo(dtype)
-    if kind.startswith(("below:", "signed:", "sorted:")) or kind in ("bool", "small"):
+    if kind.startswith(("below:", "signed:", "sorted:")) or kind in ("bool", "small", "few"):
         return _random(kind, shape, rng).astype(dtype)
     if kind == "zeros":
         return (rng.integers(0, 2, shape) * rng.integers(1, 100, shape)).astype(dtype)
@@ -210,6 +217,6 @@ def inputs_of(case: Case, special: bool = False, seed: int | None = None) -> dic
 
 def call(case: Case, args: dict[str, Any], types: dict[str, str] | None = None) -> list[tf.Tensor]:
     kwargs = {k: tf.as_dtype(v) for k, v in (types or case.types).items()}
-    op = case.op if callable(case.op) else getattr(tf.raw_ops, case.op)
+    op = case.op if callable(case.op) else as_tensors.function_of(case.op, case.dtype)
     result = op(**args, **case.attrs, **kwargs)
     return list(tf.nest.flatten(result))

@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import pathlib
 from collections.abc import Iterable
 from typing import Any
 
+from tensorflow_metal_py import _runtime
 from tensorflow_metal_py.selftest.supervisor import Finding
+
+
+@functools.cache
+def _registered() -> dict[tuple[str, str], bool]:
+    """Ops and first types -> whether the CPU may take over. What reaches variables on the device
+    and the plugin's own ops have no other kernels (kernels/quarantined.h)."""
+    return {
+        (row["op"], dtype): not row["own"] and row["kind"] not in ("resource", "variant")
+        for row in _runtime.call("ops")
+        for dtype in next(iter(row["types"].values()), ["bool"])
+    }
+
+
+def entry(op: str, dtype: str) -> dict[str, str]:
+    """What to ban when the op is wrong in this type; nothing if that cannot be."""
+    return {"op": op, "dtype": dtype} if _registered().get((op, dtype), True) else {}
 
 
 def _key(banned: dict[str, str]) -> tuple[tuple[str, str], ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -22,12 +23,13 @@ REDUCED = {"float16": HALF, "bfloat16": BFLOAT16}
 MOVED = (np.bool_, np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64)
 
 
-def probe(
+def ask_graph(
     method: str, *operands: np.ndarray, numbers: Sequence[int] = (), offset: int = 0
-) -> np.ndarray:
-    """The result of one method of MPSGraph at optimization level 0, of the operands' first type.
+) -> dict[str, Any]:
+    """Bytes and shape of the result of one method of MPSGraph at optimization level 0.
 
-    Bool for comparisons. `offset`: bytes before each operand and the result in their buffers.
+    `offset`: bytes before each operand and the result in their buffers. "feeds" in the answer is
+    how many of the operands the executable asks for.
     """
     rows = [
         {
@@ -38,7 +40,14 @@ def probe(
         for x in operands
     ]
     extra = {"offset": offset} if offset else {}
-    answer = _runtime.call("probe", method=method, operands=rows, numbers=list(numbers), **extra)
+    return _runtime.call("probe", method=method, operands=rows, numbers=list(numbers), **extra)
+
+
+def probe(
+    method: str, *operands: np.ndarray, numbers: Sequence[int] = (), offset: int = 0
+) -> np.ndarray:
+    """The result of `ask_graph`, of the operands' first type; Bool for comparisons."""
+    answer = ask_graph(method, *operands, numbers=numbers, offset=offset)
     dtype = operands[-1].dtype if method == "select" else operands[0].dtype
     if method in ("equal", "less"):
         dtype = np.dtype(bool)
@@ -209,6 +218,15 @@ def normalizes(shape: tuple[int, ...], axis: int) -> Result:
     return Result(error < 1e-5, f"shape {list(shape)}: error {error:.1e}, assumed below 1e-5")
 
 
+def convolves(inputs: int, outputs: int) -> Result:
+    """One pixel with so many channels, in small integers, whose sums are exact."""
+    rng = np.random.default_rng(7)
+    x = rng.integers(-2, 3, (1, 1, 1, inputs)).astype(np.float32)
+    filters = rng.integers(-2, 3, (1, 1, inputs, outputs)).astype(np.float32)
+    expected = (x.reshape(1, -1) @ filters[0, 0]).reshape(1, 1, 1, outputs)
+    return same_bits(probe("convolve", x, filters), expected, f"{inputs} to {outputs} channels")
+
+
 # ---- memory -------------------------------------------------------------------------------------
 
 
@@ -222,6 +240,15 @@ def writes_views() -> Result:
             same_bits(probe("identity", x), x, "identity"),
         ]
     )
+
+
+def names_unused_feeds() -> Result:
+    """An operand that no target depends on; either answer is served (kernels/plan.cc)."""
+    x, unused = np.arange(6, dtype=np.float32), np.ones(3, np.float32)
+    answer = ask_graph("exp", x, unused)
+    got = np.frombuffer(bytes.fromhex(answer["bytes"]), np.float32)
+    named = "named" if answer["feeds"] == 2 else "left out"
+    return close(got, np.exp(x.astype(np.float64)), 1e-6, f"what no target needs is {named}")
 
 
 def takes_packed_buffers() -> Result:
@@ -299,6 +326,11 @@ def questions() -> Iterator[Question]:
     for shape, axis in (((4, 3), 1), ((2, 4, 3), 2), ((2, 3, 4, 5), 1)):
         name = f"normalizes-rank-{len(shape)}-axis-{axis}"
         yield Question(name, "as for rank 4", functools.partial(normalizes, shape, axis))
+    yield Question(
+        "output-channels-65540", "right", functools.partial(convolves, 2, 65540), macos=(15, 1)
+    )
+    yield Question("input-channels-65540", "right", functools.partial(convolves, 65540, 2))
+    yield Question("names-unused-feeds", "either", names_unused_feeds)
     yield Question("writes-views", "identity writes", writes_views)
     yield Question("takes-packed-buffers", "no rows are padded", takes_packed_buffers)
     for offset in (4, 16, 64, 256):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
+import itertools
 import json
 import os
 import pathlib
@@ -65,7 +66,7 @@ def machine(folder: str) -> dict[str, Any]:
 
 def tasks(order: Order, device: dict[str, Any]) -> Iterator[Any]:
     """All tasks of the sections, in their order."""
-    from tensorflow_metal_py.selftest import audit, golden, questions, races, replay
+    from tensorflow_metal_py.selftest import audit, golden, properties, questions, races, replay
 
     recorded = golden.read(pathlib.Path(order.golden) if order.golden else golden.PATH)
     name = device["name"]
@@ -73,7 +74,9 @@ def tasks(order: Order, device: dict[str, Any]) -> Iterator[Any]:
         "audit": lambda: audit.audit_tasks(recorded.methods, device["macos"]),
         "shaders": lambda: audit.shader_tasks(recorded.shaders),
         "questions": lambda: questions.question_tasks(device["macos"]),
-        "ops": lambda: replay.op_tasks(recorded.ops, name),
+        "ops": lambda: itertools.chain(
+            replay.op_tasks(recorded.ops, name), properties.property_tasks(name)
+        ),
         "fusions": lambda: replay.fusion_tasks(recorded.fusions, name),
         "races": lambda: races.race_tasks(name),
     }

@@ -1,0 +1,170 @@
+"""What ops without a result to compare with must keep: numbers that no seed repeats, and ops that
+only graph passes make."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.framework import op_def_library
+
+import tensorflow_metal_py as metal
+from tensorflow_metal_py.selftest import quarantine
+from tensorflow_metal_py.selftest.tasks import Result, Task
+
+R = tf.raw_ops
+DRAWN = 20000
+# Of a mean of so many numbers: the chance that a right one is further off is below 1e-9.
+SIGMAS = 6.2
+EPSILON = {"float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+BITS = {"int32": 32, "int64": 64, "uint32": 32, "uint64": 64}
+
+
+def first_wrong(checks: dict[str, bool], detail: str) -> Result:
+    wrong = [what for what, holds in checks.items() if not holds]
+    return Result(not wrong, f"{wrong[0]}: {detail}" if wrong else detail)
+
+
+def non_deterministic_ints(dtype: str) -> Result:
+    """All bits are drawn, zeros as often as ones, and never the same again."""
+    a, b = (R.NonDeterministicInts(shape=[DRAWN], dtype=dtype).numpy() for _ in range(2))
+    bits = np.unpackbits(a.view(np.uint8)).reshape(DRAWN, BITS[dtype]).mean(0)
+    off = float(np.abs(bits - 0.5).max())
+    checks = {
+        "not all of the type's bits are drawn evenly": off < SIGMAS * 0.5 / math.sqrt(DRAWN),
+        "numbers repeat": len(np.unique(a)) > DRAWN * 0.999,
+        "two draws are the same": bool((a != b).mean() > 0.999),
+        "it answers another type": a.dtype == dtype and a.shape == (DRAWN,),
+    }
+    return first_wrong(checks, f"bits are set in 50 % of the numbers, at most {off:.2%} off")
+
+
+# Of a normal distribution: mean, standard deviation, least and largest, which cut it within, to one
+# side, in its tail and hardly at all; in numbers that bfloat16 has as they are.
+TRUNCATED = [(0.5, 2.0, -1.0, 3.0), (0.0, 1.0, 1.0, 8.0), (1.0, 1.0, 4.0, 5.0), (-2.0, 0.5, -8, 8)]
+
+
+def truncated_moments(
+    mean: float, deviation: float, low: float, high: float
+) -> tuple[float, float]:
+    """Mean and variance of the truncated distribution, by its density on a grid."""
+    x = np.linspace(low, high, 200001)
+    density = np.exp(-0.5 * ((x - mean) / deviation) ** 2)
+    density /= density.sum()
+    center = float((x * density).sum())
+    return center, float(((x - center) ** 2 * density).sum())
+
+
+def parameterized_truncated_normal(dtype: str) -> Result:
+    """Within the limits, with the mean and variance of the truncated distribution."""
+    columns = [tf.constant(column, dtype) for column in zip(*TRUNCATED, strict=True)]
+    names = ("means", "stdevs", "minvals", "maxvals")
+    args = dict(zip(names, columns, strict=True))
+    shape = tf.constant([len(TRUNCATED), DRAWN])
+    drawn = [R.ParameterizedTruncatedNormal(shape=shape, **args).numpy() for _ in range(2)]
+    wide = drawn[0].astype(np.float64)
+    rounding = EPSILON[dtype]  # of each number: it moves the moments by less than this
+    worst, details = 0.0, []
+    for row, parameters in zip(wide, TRUNCATED, strict=True):
+        mean, variance = truncated_moments(*parameters)
+        spread = math.sqrt(variance / DRAWN)
+        off = abs(row.mean() - mean) / (SIGMAS * spread + rounding * np.abs(row).max())
+        # The fourth moment of these is at most 3 times the variance squared.
+        allowed = SIGMAS * variance * math.sqrt(2 / DRAWN) + 2 * rounding * variance**0.5
+        worst = max(worst, off, abs(row.var() - variance) / allowed)
+        details.append(f"{row.mean():.3f} ({mean:.3f})")
+        if not (row >= parameters[2]).all() or not (row <= parameters[3]).all():
+            return Result(False, f"numbers outside of {parameters[2:]}")
+    checks = {
+        "mean or variance is off": worst <= 1,
+        "two draws are the same": bool((drawn[0] != drawn[1]).any()),
+    }
+    return first_wrong(checks, f"means {', '.join(details)}: {worst:.0%} of what is allowed")
+
+
+# ---- ops of the plugin's own --------------------------------------------------------------------
+
+
+def own(op: str, **arguments: Any) -> Any:
+    """The result of an op that only the plugin defines."""
+    name = op.strip("_")  # of the node
+    run = lambda: op_def_library.apply_op(op, name=name, **arguments)  # noqa: E731
+    return tf.function(run, autograph=False)()
+
+
+def does_nothing(dtype: str) -> Result:
+    x = np.array([0.0, -0.0, np.inf, np.nan, 3.5], dtype)
+    y = own("MetalDoNothing", x=tf.constant(x)).numpy()
+    return Result(y.tobytes() == x.tobytes(), f"{x} is {y}")
+
+
+def host_logical(_: str) -> Result:
+    """The truth tables."""
+    for a in (False, True):
+        if bool(own("_MetalHostLogical", inputs=[tf.constant(a)], function="not")) is a:
+            return Result(False, f"not {a} is {a}")
+        for b in (False, True):
+            both = [tf.constant(a), tf.constant(b)]
+            for name, expected in {"and": a and b, "or": a or b}.items():
+                if bool(own("_MetalHostLogical", inputs=both, function=name)) is not expected:
+                    return Result(False, f"{a} {name} {b} is {not expected}")
+    return Result(True, "truth tables")
+
+
+def boxed_shape(_: str) -> Result:
+    """A shape comes out of its box as it went in."""
+    for shape in ([], [0], [3, 0, 5], [2, 70000, 3]):
+        box = own("_MetalBoxShape", shape=tf.constant(shape, tf.int32))
+        back = own("_MetalUnboxShape", box=box).numpy().tolist()
+        if back != shape or box.shape.as_list() != [*shape, 0]:
+            return Result(False, f"{shape} in a box of {box.shape} is {back}")
+    return Result(True, "shapes of ranks 0 to 3")
+
+
+def cluster(_: str) -> Result:
+    """A chain of ops is one, and computes what its members do by themselves."""
+
+    def chain(x):
+        return tf.reduce_sum(tf.tanh(x @ x) * 2.0 - tf.exp(-x), 0)
+
+    x = tf.constant(np.random.default_rng(1).standard_normal((8, 8)), tf.float32)
+    before = metal.stats()["fusions"].get("cluster", 0)
+    fused = tf.function(chain, autograph=False)(x).numpy()
+    made = metal.stats()["fusions"].get("cluster", 0) - before
+    off = float(np.abs(fused - chain(x).numpy()).max())
+    checks = {"no cluster was made": made > 0, "it computes something else": off < 1e-5}
+    return first_wrong(checks, f"{made} cluster, at most {off:.1e} off")
+
+
+# ---- the list -----------------------------------------------------------------------------------
+
+# Op -> what it must keep, and the types of its kernels ("bool" if it has no attribute for one).
+PROPERTIES: dict[str, tuple[Callable[[str], Result], tuple[str, ...]]] = {
+    "NonDeterministicInts": (non_deterministic_ints, tuple(BITS)),
+    "ParameterizedTruncatedNormal": (parameterized_truncated_normal, tuple(EPSILON)),
+    "MetalDoNothing": (does_nothing, ("float32",)),
+    "_MetalHostLogical": (host_logical, ("bool",)),
+    "_MetalBoxShape": (boxed_shape, ("bool",)),
+    "_MetalUnboxShape": (boxed_shape, ("bool",)),
+    "_MetalCluster": (cluster, ("bool",)),
+}
+
+
+def _run(op: str, dtype: str, device: str) -> Result:
+    with tf.device(device):
+        result = PROPERTIES[op][0](dtype)
+    if not result.ok:
+        result.quarantine = quarantine.entry(op, dtype)
+    return result
+
+
+def property_tasks(device: str) -> Iterator[Task]:
+    for op, (_, dtypes) in PROPERTIES.items():
+        for dtype in dtypes:
+            title = f"{op}({dtype})"
+            run = functools.partial(_run, op, dtype, device)
+            yield Task(f"ops/{title} property", title, run, quarantine.entry(op, dtype))
