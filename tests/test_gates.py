@@ -28,11 +28,17 @@ def _losses(name: str, device: str, passes: str, steps: int, seed: int = 0) -> n
 
 def _check(name: str, steps: int, seed: int = 0) -> None:
     fused = _losses(name, GPU, "all", steps, seed)
-    plain = _losses(name, GPU, "none", steps, seed)
-    np.testing.assert_allclose(fused, plain, rtol=0, atol=FUSED * plain[0])
-    np.testing.assert_allclose(
-        fused, _losses(name, CPU, "all", steps, seed), rtol=0, atol=LIKE_CPU * plain[0]
-    )
+    bounds = {"none": FUSED, "CPU": LIKE_CPU}
+    others = {
+        "none": _losses(name, GPU, "none", steps, seed),
+        "CPU": _losses(name, CPU, "all", steps, seed),
+    }
+    first = others["none"][0]
+    apart = {side: np.abs(fused - losses).max() / first for side, losses in others.items()}
+    # `pytest -rP` shows it; docs/benchmarks.md has the largest of each model.
+    print(f"gate {name} {seed}: " + ", ".join(f"{side} {x:.1e}" for side, x in apart.items()))
+    for side, losses in others.items():
+        np.testing.assert_allclose(fused, losses, rtol=0, atol=bounds[side] * first)
 
 
 @pytest.mark.slow
