@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import tensorflow_metal_py as metal
 from tests import spine
 from tests.conftest import ROOT
 
@@ -90,6 +91,47 @@ def test_reductions_over_early_axes(op):
         expected = getattr(tf, op)(x, axes)
         with tf.device(DEVICE):
             np.testing.assert_array_equal(getattr(tf, op)(tf.constant(x), axes), expected)
+
+
+def test_convolutions_have_tensorflows_layout():
+    """The layout of images is that of the op in each descriptor, and nobody asks for another."""
+    from tests import test_fidelity
+
+    assert "convertLayoutToNHWC" not in test_fidelity._used()
+    text = (ROOT / "kernels" / "lowering" / "convolution.cc").read_text()
+    made = re.findall(r"mpsg::(?:Convolution|Depthwise)\dD::make\(.*?\);", text, re.S)
+    layouts = [re.findall(r"first \? mpsg::Layout::(\w+) : mpsg::Layout::(\w+)", m) for m in made]
+    assert layouts == [[("NCHW", "NHWC")], [("NCDHW", "NDHWC")], [("NCHW", "NHWC")]]
+    assert "transpose" not in text
+    x = np.random.default_rng(1).standard_normal((2, 7, 6, 3)).astype(np.float32)
+    w = tf.constant(np.random.default_rng(2).standard_normal((3, 2, 3, 4)), tf.float32)
+    args = {"filter": w, "strides": [1, 1, 1, 1], "padding": "SAME"}
+    with tf.device("/CPU:0"):
+        expected = tf.raw_ops.Conv2D(input=x, **args).numpy()
+    with tf.device(DEVICE):
+        last = tf.raw_ops.Conv2D(input=x, **args).numpy()
+        first = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
+        first = tf.raw_ops.Conv2D(input=first, **args, data_format="NCHW").numpy()
+    np.testing.assert_allclose(last, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(first.transpose(0, 2, 3, 1), last)
+
+
+def test_a_graph_starts_once():
+    """Equal computations in other functions, and in the same one made again, are not compiled."""
+    x = tf.constant(np.random.default_rng(3).standard_normal((5, 11)), tf.float32)
+
+    def run(x, factor):
+        return tf.function(lambda x: tf.tanh(tf.matmul(x, x, transpose_b=True)) * factor)(x)
+
+    with tf.device(DEVICE):
+        x = tf.identity(x)
+        expected = run(x, 0.75)
+        before = metal.stats()["compiles"]
+        for _ in range(3):
+            np.testing.assert_array_equal(run(x, 0.75), expected)
+        assert metal.stats()["compiles"] == before
+        run(x[:4], 0.75)
+    assert metal.stats()["compiles"] > before
 
 
 def test_placeholders_have_shapes():
