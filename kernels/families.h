@@ -11,6 +11,7 @@
   /* kernels/lowering: built from MPSGraph nodes */ \
   X(activation_ops) \
   X(arg_ops) \
+  X(attention_ops) \
   X(block_cell_ops) \
   X(convolution_ops) \
   X(einsum_ops) \

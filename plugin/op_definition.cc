@@ -24,7 +24,8 @@ void define_op(const OpDefinition& op) {
   for (const char* attr : op.attrs) tf.TF_OpDefinitionBuilderAddAttr(builder, attr);
   for (const char* input : op.inputs) tf.TF_OpDefinitionBuilderAddInput(builder, input);
   for (const char* output : op.outputs) tf.TF_OpDefinitionBuilderAddOutput(builder, output);
-  tf.TF_OpDefinitionBuilderSetIsStateful(builder, op.stateful);
+  // TensorFlow sets it whatever it is told.
+  if (op.stateful) tf.TF_OpDefinitionBuilderSetIsStateful(builder, true);
   tf.TF_OpDefinitionBuilderSetShapeInferenceFunction(builder, op.infer);
   Status status;
   tf.TF_RegisterOpDefinition(builder, status);  // takes the builder

@@ -44,9 +44,9 @@ def case(pattern, count=1, exact=True, **options):
     return register
 
 
-def cases(pattern, **builds):
+def cases(pattern, exact=True, **builds):
     for name, build in builds.items():
-        CASES.append(Case(name, pattern, build))
+        CASES.append(Case(name, pattern, build, exact=exact))
 
 
 def array(*shape, dtype="float32", seed=0):
@@ -404,21 +404,37 @@ def attention(training=False, gradient=False, **options):
     return build
 
 
+def grouped(dtype):
+    attend = layers.GroupQueryAttention(4, 4, 2, dtype=dtype)
+    attend.build((2, 5, 8), (2, 5, 8))
+    fill(attend.weights)
+    return (lambda x: attend(x, x)), [array(2, 5, 8, dtype=dtype)]
+
+
+def by_hand(q, k, v, m):
+    return tf.matmul(tf.nn.softmax(tf.matmul(q, k, transpose_b=True) * 0.5 + m), v)
+
+
+def attention_layer(dtype):
+    return (lambda x: layers.Attention(dtype=dtype)([x, x])), [array(2, 5, 8, dtype=dtype)]
+
+
 cases(
-    "attention",
+    "dot_product_attention",
+    exact=False,
     MultiHeadAttention=attention(),
     causal=attention(use_causal_mask=True),
+    GroupQueryAttention=grouped,
+    Attention=attention_layer,
+    added_mask=function(by_hand, *[(2, 3, 5, 4)] * 3, (2, 1, 5, 5)),
+)
+cases(
+    "attention",
     MultiHeadAttention_gradient=attention(gradient=True),
-    Attention=lambda dtype: (
-        lambda x: layers.Attention(dtype=dtype)([x, x]),
-        [array(2, 5, 8, dtype=dtype)],
-    ),
-    by_hand=function(
-        lambda q, k, v, m: tf.matmul(tf.nn.softmax(tf.matmul(q, k, transpose_b=True) * 0.5 + m), v),
-        (2, 3, 5, 4),
-        (2, 3, 5, 4),
-        (2, 3, 5, 4),
-        (2, 1, 5, 5),
+    non_constant_scale=function(
+        lambda q, k, v, s: tf.matmul(tf.nn.softmax(tf.matmul(q, k, transpose_b=True) * s), v),
+        *[(2, 3, 5, 4)] * 3,
+        (),
     ),
 )
 

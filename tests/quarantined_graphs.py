@@ -25,7 +25,7 @@ def _update(x):
 
 def _attention(x):
     def function(x):
-        return tf.matmul(tf.nn.softmax(tf.matmul(x, x, transpose_b=True) * 0.5), x)
+        return tf.matmul(tf.nn.softmax(tf.matmul(x, x, transpose_b=True) * x), x)
 
     return function
 

@@ -53,6 +53,7 @@ def test_own_ops():
     own = {row["op"] for row in spine.table() if row["own"]}
     assert own == {
         "MetalDoNothing",
+        "_MetalAttention",  # tests/test_attention.py
         "_MetalBoxShape",
         "_MetalCluster",
         "_MetalHostLogical",

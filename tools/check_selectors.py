@@ -40,6 +40,7 @@ GATES = {
     "mtl::CompileOptions::set_math_mode": Gate("15.0", "plugin/device/shader_library.cc"),
     "mps::NDArrayDescriptor::set_prefer_packed_rows": Gate("15.0", "kernels/tensor_data.cc"),
     "mps::NDArray::make": Gate("15.0", "kernels/tensor_data.cc"),
+    "mpsg::Graph::attention": Gate("15.0", "kernels/lowering/attention.cc"),
     "mpsg::Graph::reciprocal_square_root": Gate("15.0", None),
     "mpsg::Graph::slice_update": Gate("15.0", None),
 }

@@ -22,6 +22,7 @@ int remap(GraphView& view, Context& context);
   X(cast_patterns)                  \
   X(convolution_patterns)           \
   X(dilation_patterns)              \
+  X(dot_product_attention_patterns) \
   X(dropout_patterns)               \
   X(gradient_patterns)              \
   X(loss_patterns)                  \

@@ -413,6 +413,14 @@ struct Graph : Object {
   // Gradients are right for a channel multiplier of 1 only.
   MPSG_CONVOLUTION(depthwise, Depthwise2D, "depthwiseConvolution2D", "descriptor")
 #undef MPSG_CONVOLUTION
+  // softmax(scale * q . k^T + mask) . v of [batch, heads, rows, features]. No mask: a null tensor.
+  // macOS 15.
+  Tensor attention(Tensor q, Tensor k, Tensor v, Tensor mask, float scale) const {
+    return send<Tensor>(raw(),
+                        OBJC_SEL("scaledDotProductAttentionWithQueryTensor:keyTensor:valueTensor:"
+                                 "maskTensor:scale:name:"),
+                        q, k, v, mask, scale, String());
+  }
   // Int32 indices along `axis` (of extent shape[axis]).
   Tensor coordinate(NSInteger axis, Array shape) const {
     return send<Tensor>(raw(), OBJC_SEL("coordinateAlongAxis:withShape:name:"), axis, shape,

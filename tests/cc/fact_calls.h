@@ -137,6 +137,11 @@ inline const std::map<std::string, Caller> kCallers = {
        return c.one(c.inputs[0], c.inputs[1], c.inputs[2], optional(3), optional(4),
                     float(c.number("epsilon")));
      }},
+    {"scaledDotProductAttentionWithQueryTensor:keyTensor:valueTensor:maskTensor:scale:name:",
+     [](const Call& c) {
+       return c.one(c.inputs[0], c.inputs[1], c.inputs[2],
+                    c.inputs.size() > 3 ? c.inputs[3] : mpsg::Tensor(), float(c.number("scale")));
+     }},
     {"normalizationGammaGradientWithIncomingGradientTensor:sourceTensor:meanTensor:"
      "varianceTensor:reductionAxes:epsilon:name:",
      [](const Call& c) {

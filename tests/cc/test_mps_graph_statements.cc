@@ -98,6 +98,19 @@ TEST(output_channels_of_convolutions) {
   unsetenv("TF_METAL_HOST_MACOS");
 }
 
+// U: results of attention are wrong from 2^31 scores on; the host refuses so many.
+TEST(scores_of_attention) {
+  const auto attend = [](Runner& r, long keys) {
+    const auto zeros = [&](long rows) {
+      return r.feed(Value{DataType::Float32, {1, 1, rows, 1}, std::vector<char>(4 * size_t(rows))});
+    };
+    return r.graph().attention(zeros(1 << 16), zeros(keys), zeros(keys), {}, 1);
+  };
+  graph_check::check_abort("2^31", "2^31 scores", [&](Runner& r) { attend(r, 1 << 15); });
+  Runner r;
+  CHECK(Runner::shape(attend(r, (1 << 15) - 1)) == (Shape{1, 1, 1 << 16, 1}));
+}
+
 // ---- compiling and encoding ------------------------------------------------------------------
 
 namespace {

@@ -1,6 +1,7 @@
 // MPSGraphActivationOps.
 #include "plugin/host/mps_graph/kernels.h"
 #include "plugin/host/mps_graph/math.h"
+#include "plugin/host/mps_graph/softmax.h"
 
 namespace host {
 namespace {
@@ -54,33 +55,6 @@ HOST_METHOD(MPSGraph,
               return add_binary<LeakyRelu>(self, "leakyReLU", x, alpha);
             });
 
-// One row of `n` elements, `stride` apart.
-void softmax_row(const float* x, float* y, long n) {
-  isa::run(
-      [](const float* __restrict a, float* __restrict b, long count) {
-        // Independent lanes, or the loops would wait for one sum.
-        constexpr long kLanes = 32;
-        float most[kLanes], lanes[kLanes] = {}, sum = 0;
-        for (float& m : most) m = -std::numeric_limits<float>::infinity();
-        long i = 0;
-        for (; i + kLanes <= count; i += kLanes) {
-          for (long l = 0; l < kLanes; ++l) most[l] = a[i + l] > most[l] ? a[i + l] : most[l];
-        }
-        for (; i < count; ++i) most[0] = a[i] > most[0] ? a[i] : most[0];
-        for (float m : most) most[0] = m > most[0] ? m : most[0];
-        const float top = most[0];
-        for (long j = 0; j < count; ++j) b[j] = math::exp(a[j] - top);
-        for (i = 0; i + kLanes <= count; i += kLanes) {
-          for (long l = 0; l < kLanes; ++l) lanes[l] += b[i + l];
-        }
-        for (float lane : lanes) sum += lane;
-        for (; i < count; ++i) sum += b[i];
-        const float scale = 1.0f / sum;
-        for (long j = 0; j < count; ++j) b[j] = canonical(b[j] * scale);
-      },
-      x, y, n);
-}
-
 void softmax(const View& in, const View& out, long axis) {
   const Shape& shape = in.shape();
   const DataType type = in.type->dtype;
@@ -115,4 +89,31 @@ id add_softmax(Graph* self, id x, NSInteger axis, id) {
 HOST_METHOD(MPSGraph, "softMaxWithTensor:axis:name:", add_softmax);
 
 }  // namespace
+
+void softmax_row(const float* x, float* y, long n) {
+  isa::run(
+      [](const float* __restrict a, float* __restrict b, long count) {
+        // Independent lanes, or the loops would wait for one sum.
+        constexpr long kLanes = 32;
+        float most[kLanes], lanes[kLanes] = {}, sum = 0;
+        for (float& m : most) m = -std::numeric_limits<float>::infinity();
+        long i = 0;
+        for (; i + kLanes <= count; i += kLanes) {
+          for (long l = 0; l < kLanes; ++l) most[l] = a[i + l] > most[l] ? a[i + l] : most[l];
+        }
+        for (; i < count; ++i) most[0] = a[i] > most[0] ? a[i] : most[0];
+        for (float m : most) most[0] = m > most[0] ? m : most[0];
+        const float top = most[0];
+        for (long j = 0; j < count; ++j) b[j] = math::exp(a[j] - top);
+        for (i = 0; i + kLanes <= count; i += kLanes) {
+          for (long l = 0; l < kLanes; ++l) lanes[l] += b[i + l];
+        }
+        for (float lane : lanes) sum += lane;
+        for (; i < count; ++i) sum += b[i];
+        const float scale = 1.0f / sum;
+        for (long j = 0; j < count; ++j) b[j] = canonical(b[j] * scale);
+      },
+      x, y, n);
+}
+
 }  // namespace host
