@@ -2,9 +2,14 @@
 
 The sides are the Keras layer on the device, which becomes one CudnnRNNV3 op and its gradient, and
 the same layer on the CPU, a loop over time steps, in a tf.function and compiled by XLA.
+
+And the prediction of such a layer with use_cudnn=False, where the graph pass "rnn" makes one op of
+the loop: with the pass, without it, and on the CPU.
 """
 
 from __future__ import annotations
+
+import os
 
 import tensorflow as tf
 
@@ -59,7 +64,45 @@ def rows() -> dict[str, dict[str, object]]:
     }
 
 
+def _predictor(layer, x, device: str, passes: str):
+    """Calls the layer as the graph that these passes leave (TF_METAL_GRAPPLER)."""
+    function = tf.function(layer, autograph=False)
+
+    def run():
+        with tf.device(device):
+            function(x).numpy()
+
+    before = os.environ.get("TF_METAL_GRAPPLER")
+    os.environ["TF_METAL_GRAPPLER"] = passes
+    run()
+    if before is None:
+        del os.environ["TF_METAL_GRAPPLER"]
+    else:
+        os.environ["TF_METAL_GRAPPLER"] = before
+    return run
+
+
+def predictions() -> dict[str, dict[str, object]]:
+    import keras
+
+    from tensorflow_metal_py import _runtime
+
+    device, features = f"/{_runtime.call('loading')['type']}:0", FEATURES[0]
+    rows = {}
+    for kind in (keras.layers.LSTM, keras.layers.GRU):
+        layer = kind(UNITS, use_cudnn=False)
+        x = tf.random.stateless_normal((BATCH, LENGTH, features), seed=(1, 2))
+        layer.build(x.shape)
+        rows[f"{kind.__name__}({UNITS}) of {BATCH}x{LENGTH}x{features}"] = {
+            "one op": _predictor(layer, x, device, "all"),
+            "loop": _predictor(layer, x, device, "-rnn"),
+            "CPU": _predictor(layer, x, "/CPU:0", "all"),
+        }
+    return rows
+
+
 def run() -> None:
+    _run_predictions()
     print("Forward and backward pass of a Keras layer, float32:")
     for label, sides in rows().items():
         timings = timing.interleave(sides)
@@ -70,3 +113,12 @@ def run() -> None:
             for other in ("CPU", "XLA")
         ]
         print(f"{'':<36} {min(ratios):.2f}x as fast as the better one (aim: {AIM}x)")
+
+
+def _run_predictions() -> None:
+    print("Prediction of a Keras layer that is a loop (use_cudnn=False), float32:")
+    for label, sides in predictions().items():
+        timings = timing.interleave(sides)
+        for other in ("loop", "CPU"):
+            pair = {"one op": timings["one op"], other: timings[other]}
+            timing.print_row(label, pair, 1e-3, "ms")

@@ -4,6 +4,7 @@
 #include "grappler/mixed_precision/mixed_precision.h"
 #include "grappler/pass.h"
 #include "grappler/remapper/remapper.h"
+#include "grappler/rnn/rnn.h"
 #include "grappler/variables/variables.h"
 #include "plugin/runtime_op.h"
 
@@ -11,9 +12,13 @@ namespace tfmetal {
 
 const std::vector<Pass>& passes() {
   static const std::vector<Pass> table = {
-      {"variables", simplify_variables},    {"host_predicates", compute_predicates_on_host},
-      {"shape_stacks", box_stacked_shapes}, {"remapper", remap, pattern_names},
-      {"mixed_precision", mix_precision},   {"cluster", form_clusters},
+      {"rnn", fuse_recurrent_loops, recurrent_cell_names},
+      {"variables", simplify_variables},
+      {"host_predicates", compute_predicates_on_host},
+      {"shape_stacks", box_stacked_shapes},
+      {"remapper", remap, pattern_names},
+      {"mixed_precision", mix_precision},
+      {"cluster", form_clusters},
   };
   return table;
 }

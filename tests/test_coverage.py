@@ -57,6 +57,7 @@ def test_own_ops():
         "_MetalBoxShape",
         "_MetalCluster",
         "_MetalHostLogical",
+        "_MetalRnn",
         "_MetalUnboxShape",
     }
 

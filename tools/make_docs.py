@@ -81,6 +81,10 @@ def fusions_page() -> str:
         conditions = "".join(f"\n* {text}\n" for text in row["when"])
         rules.append(f"### {row['name']}\n\n```\n{row['tree']}\n```\n" + conditions)
     parts = "".join(f"{name} = {text}\n" for name, text in known["parts"].items())
+    cells = "".join(
+        f"* `{row['name']}`: {row['fuses']}\n\n```\n{row['tree']}\n```\n\n"
+        for row in known["cells"]
+    )
     return (
         "# Fusions\n\n"
         "Generated from the pattern table (`grappler/remapper/`) by `make docs`.\n\n"
@@ -105,7 +109,14 @@ def fusions_page() -> str:
         "## Patterns\n\n"
         "`/` separates the ops that a node may be, `?` marks what may be missing, `_` is\n"
         "anything. Terms and factors come in any order; a name is the same tensor everywhere.\n\n"
-        f"```\n{parts}```\n\n" + "\n".join(rules)
+        f"```\n{parts}```\n\n" + "\n".join(rules) + "\n"
+        "## Recurrent loops\n\n"
+        "The pass `rnn` looks for loops over time whose step is one of these cells and nothing\n"
+        "else, seen from its new state, and makes them one op, `_MetalRnn`; `grappler/rnn/rnn.cc`\n"
+        "says when. Sums are made in another order than in the loop, and with 16 bits rounded\n"
+        "once a step. Masks, recurrent dropout, other activations, `implementation=1` and\n"
+        "trainings stay loops.\n\n"
+        f"{cells.rstrip()}\n"
     )
 
 

@@ -5,6 +5,7 @@
 
 #include "grappler/remapper/remapper.h"
 #include "grappler/remapper/trees.h"
+#include "grappler/rnn/cells.h"
 #include "plugin/runtime_op.h"
 
 namespace tfmetal {
@@ -55,24 +56,30 @@ const RuntimeCall kRecordedFusions("recorded_fusions",
                                                          {"precision", record().precision}};
                                    });
 
-const RuntimeCall kPatterns("patterns", "the patterns of the remapper, as they are tried",
+json::Array describe(const std::vector<Pattern>& table) {
+  json::Array rows;
+  for (const Pattern& pattern : table) {
+    json::Array conditions;
+    for (const Condition& condition : pattern.when) conditions.push_back(condition.says);
+    rows.push_back(json::Object{{"name", pattern.name},
+                                {"fuses", pattern.fuses},
+                                {"tree", to_text(pattern.tree)},
+                                {"when", conditions},
+                                {"rewrites", pattern.rewrite != nullptr}});
+  }
+  return rows;
+}
+
+const RuntimeCall kPatterns("patterns",
+                            "the patterns of the remapper, as they are tried, and the cells of "
+                            "recurrent loops",
                             [](const json::Value&) -> json::Value {
-                              json::Array rows;
-                              for (const Pattern& pattern : patterns()) {
-                                json::Array conditions;
-                                for (const Condition& condition : pattern.when)
-                                  conditions.push_back(condition.says);
-                                rows.push_back(
-                                    json::Object{{"name", pattern.name},
-                                                 {"fuses", pattern.fuses},
-                                                 {"tree", to_text(pattern.tree)},
-                                                 {"when", conditions},
-                                                 {"rewrites", pattern.rewrite != nullptr}});
-                              }
                               json::Object parts;
                               for (auto& [name, text] : described_parts())
                                 parts.emplace_back(name, text);
-                              return json::Object{{"patterns", rows}, {"parts", parts}};
+                              return json::Object{{"patterns", describe(patterns())},
+                                                  {"cells", describe(cell_patterns())},
+                                                  {"parts", parts}};
                             });
 
 }  // namespace
@@ -90,8 +97,8 @@ void record_fusion(const Pattern& pattern, const Match& match) {
       {{"pattern", pattern.name}, {"root", match.root->name()}, {"nodes", nodes}});
 }
 
-void record_refusal(const Pattern& pattern, const GraphNode& root, const Refusal& refusal) {
-  add(record().refusals, {{"pattern", pattern.name},
+void record_refusal(const char* pattern, const GraphNode& root, const Refusal& refusal) {
+  add(record().refusals, {{"pattern", pattern},
                           {"root", root.name()},
                           {"rule", refusal.rule},
                           {"node", refusal.node->name()}});

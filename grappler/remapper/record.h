@@ -9,7 +9,7 @@ namespace tfmetal {
 
 bool recording();
 void record_fusion(const Pattern& pattern, const Match& match);
-void record_refusal(const Pattern& pattern, const GraphNode& root, const Refusal& refusal);
+void record_refusal(const char* pattern, const GraphNode& root, const Refusal& refusal);
 
 // A node that automatic mixed precision looked at.
 struct PrecisionRow {

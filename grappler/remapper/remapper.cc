@@ -63,7 +63,7 @@ class Remapper {
   std::optional<Match> find(const Pattern& pattern, GraphNode& root) {
     Refusal refusal;
     std::optional<Match> match = matcher_.find(pattern, root, recording() ? &refusal : nullptr);
-    if (!refusal.rule.empty()) record_refusal(pattern, root, refusal);
+    if (!refusal.rule.empty()) record_refusal(pattern.name, root, refusal);
     return match;
   }
 

@@ -70,6 +70,8 @@ struct RnnRun : RnnModel {
 
   // Checks and reads inputs 0 ... 3, and the lengths of version 3.
   static RnnRun make(const Node& node, int version);
+  // Throws ResourceExhausted where the shaders' indices do not reach.
+  void check_size(const Node& node) const;
 
   bool is_masked() const { return !lengths.empty(); }
   int64_t rows() const { return steps * batch; }
@@ -107,10 +109,13 @@ class RnnEncoder {
   unsigned length_stride() const { return run.is_masked() ? 1 : 0; }
 
   // Between a tensor of the op (type, layout) and float32 rows [time, batch, width] of a buffer.
-  void load_sequence(BufferSlice from, TF_DataType dtype, BufferSlice to, int64_t width);
+  // `repeats`: the tensor has one batch row, which serves for all.
+  void load_sequence(BufferSlice from, TF_DataType dtype, BufferSlice to, int64_t width,
+                     bool repeats = false);
   void store_sequence(BufferSlice from, BufferSlice to, TF_DataType dtype, int64_t width);
   // The same for states [cell, batch, width].
-  void load_states(BufferSlice from, TF_DataType dtype, BufferSlice to, int64_t width);
+  void load_states(BufferSlice from, TF_DataType dtype, BufferSlice to, int64_t width,
+                   bool repeats = false);
   // One state, whose rows are `stride` apart, to its place in the op's tensor.
   void store_state(BufferSlice from, int64_t stride, BufferSlice to, TF_DataType dtype,
                    int64_t index, int64_t width);
@@ -155,5 +160,6 @@ template <int version>
 void rnn_forward(KernelCall& call);
 template <int version>
 void rnn_backward(KernelCall& call);
+OpRow rnn_loop_row();
 
 }  // namespace tfmetal

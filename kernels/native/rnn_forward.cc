@@ -1,12 +1,104 @@
 // CudnnRNN, CudnnRNNV2, CudnnRNNV3.
+#include "kernels/native/rnn_forward.h"
+
 #include <cstring>
 #include <limits>
 #include <mutex>
 #include <random>
 
-#include "kernels/native/rnn.h"
-
 namespace tfmetal {
+
+// ---- the cell ----------------------------------------------------------------------------------
+
+void RnnForward::encode_cell(int64_t layer, int64_t direction, BufferSlice input,
+                             const RnnWeights& weights) {
+  const int64_t index = layer * run.directions + direction;
+  const int64_t rows = run.gates() * run.units;
+  const BufferSlice saved = floats_from(memory_.reserve, run.saved_at(index));
+  const MatrixView gates{saved, run.rows(), rows, run.saved() * run.units};
+  if (run.skips(layer)) {
+    const RnnGatesArguments a{static_cast<unsigned>(run.gates()), static_cast<unsigned>(run.units),
+                              static_cast<long>(gates.stride), 0};
+    dispatch("rnn_repeat", run.units, run.rows(), 1, {{input}, {saved}, NativeCall::value(a)});
+  } else {
+    const int64_t width = run.width(layer);
+    native.multiply({.left = {input, run.rows(), width, width},
+                     .right = weights.input,
+                     .result = gates,
+                     .transpose_right = !weights.input_in_columns});
+  }
+  for (int64_t step = 0; step < run.steps; ++step) encode_step(layer, direction, step, weights);
+}
+
+void RnnForward::encode_step(int64_t layer, int64_t direction, int64_t step,
+                             const RnnWeights& weights) {
+  const int64_t index = layer * run.directions + direction;
+  const int64_t time = run.time(direction, step), rows = run.gates() * run.units;
+  const MatrixView before = hidden(layer, direction, step);
+  const MatrixView after = hidden(layer, direction, step + 1);
+  RnnStepArguments a = step_arguments(time);
+  const BufferSlice saved =
+      floats_from(memory_.reserve, run.saved_at(index) + time * run.batch * a.saved_stride);
+  const bool adds = run.cell != kRnnGru;  // a GRU needs the state's part by itself
+  const MatrixView products = adds ? MatrixView{saved, run.batch, rows, a.saved_stride}
+                                   : MatrixView{memory_.state, run.batch, rows, rows};
+  native.multiply({.left = before, .right = weights.state, .result = products, .accumulate = adds});
+  const MatrixView h = run.projected ? unprojected(index, time) : after;
+  const ShaderArgument bias = {weights.biases};
+  a.h_stride = static_cast<long>(h.stride);
+  a.previous_stride = static_cast<long>(before.stride);
+  if (run.cell == kRnnLstm) {
+    dispatch("rnn_lstm", run.units, run.batch, 1,
+             {{saved},
+              bias,
+              {cell_state(index, direction, step)},
+              {cell_state(index, direction, step + 1)},
+              {h.data},
+              lengths(),
+              NativeCall::value(a)});
+  } else if (run.cell == kRnnGru) {
+    dispatch(
+        "rnn_gru", run.units, run.batch, 1,
+        {{saved}, {memory_.state}, bias, {before.data}, {h.data}, lengths(), NativeCall::value(a)});
+  } else {
+    dispatch("rnn_simple", run.units, run.batch, 1,
+             {{saved}, bias, {h.data}, lengths(), NativeCall::value(a)});
+  }
+  if (run.projected) {
+    native.multiply(
+        {.left = h, .right = weights.projection, .result = after, .transpose_right = true});
+  }
+  if (!run.is_masked()) return;
+  a.h_stride = static_cast<long>(after.stride);
+  dispatch("rnn_carry", run.output, run.batch, 1,
+           {{before.data}, {after.data}, lengths(), NativeCall::value(a)});
+}
+
+MatrixView RnnForward::hidden(int64_t layer, int64_t direction, int64_t step) const {
+  const int64_t index = layer * run.directions + direction;
+  if (step == 0) {
+    return {floats_from(memory_.h0, index * run.batch * run.output), run.batch, run.output,
+            run.output};
+  }
+  const int64_t row = run.time(direction, step - 1) * run.batch;
+  return {floats_from(memory_.reserve,
+                      run.output_at(layer) + row * run.state() + direction * run.output),
+          run.batch, run.output, run.state()};
+}
+
+BufferSlice RnnForward::cell_state(int64_t index, int64_t direction, int64_t step) const {
+  if (step == 0) return floats_from(memory_.c0, index * run.batch * run.units);
+  const int64_t row = run.time(direction, step - 1) * run.batch;
+  return floats_from(memory_.reserve, run.cell_state_at(index) + row * run.units);
+}
+
+MatrixView RnnForward::unprojected(int64_t index, int64_t time) const {
+  const int64_t row = time * run.batch;
+  return {floats_from(memory_.reserve, run.unprojected_at(index) + row * run.units), run.batch,
+          run.units, run.units};
+}
+
+// ---- the op ------------------------------------------------------------------------------------
 
 namespace {
 
@@ -29,21 +121,21 @@ class DropoutKeys {
   uint64_t seed_, executions_ = 0;
 };
 
-struct Operands {
+struct Operands : RnnForwardMemory {
   TF_DataType dtype;
-  BufferSlice input, h, c, parameters;             // of the op
-  BufferSlice output, output_h, output_c;          // of the op
-  BufferSlice x, h0, c0, weights, reserve, state;  // float32
+  BufferSlice input, h, c, parameters;     // of the op
+  BufferSlice output, output_h, output_c;  // of the op
+  BufferSlice x, weights;                  // float32
   BufferSlice transposed, dropped;
 };
 
-class Forward : public RnnEncoder {
+class Forward : public RnnForward {
  public:
   Forward(NativeCall& native, const RnnRun& run, const Operands& o, BufferSlice lengths, bool drops)
-      : RnnEncoder(native, run, o.reserve, lengths), o_(o), drops_(drops) {}
+      : RnnForward(native, run, o, lengths), o_(o), drops_(drops) {}
 
   void encode(const RnnHeader& key) {
-    dispatch("rnn_header", 1, 1, 1, {{header}, NativeCall::value(key)});
+    encode_header(key);
     if (o_.x.block != o_.input.block) load_sequence(o_.input, o_.dtype, o_.x, run.input);
     if (o_.weights.block != o_.parameters.block) {
       load_flat(o_.parameters, o_.dtype, o_.weights, run.parameters());
@@ -56,120 +148,43 @@ class Forward : public RnnEncoder {
         drop(input, o_.dropped, layer);
         input = o_.dropped;
       }
-      for (int64_t d = 0; d < run.directions; ++d) encode_cell(layer, d, input);
-      input = floats_from(o_.reserve, run.output_at(layer));
+      for (int64_t d = 0; d < run.directions; ++d) {
+        encode_cell(layer, d, input, weights(layer * run.directions + d));
+        store_states(layer, d);
+      }
+      input = output_of(layer);
     }
     store_sequence(input, o_.output, o_.dtype, run.state());
   }
 
  private:
-  void encode_cell(int64_t layer, int64_t direction, BufferSlice input) {
-    const int64_t index = layer * run.directions + direction;
+  // Transposes those of the state: a product needs them once for each step.
+  RnnWeights weights(int64_t index) {
     const RnnModel::Cell parameters = run.cell_parameters(index);
     const int64_t rows = run.gates() * run.units;
-    const BufferSlice saved = floats_from(o_.reserve, run.saved_at(index));
-    const MatrixView gates{saved, run.rows(), rows, run.saved() * run.units};
-    if (run.skips(layer)) {
-      const RnnGatesArguments a{static_cast<unsigned>(run.gates()),
-                                static_cast<unsigned>(run.units), static_cast<long>(gates.stride),
-                                0};
-      dispatch("rnn_repeat", run.units, run.rows(), 1, {{input}, {saved}, NativeCall::value(a)});
-    } else {
-      const int64_t width = run.width(layer);
-      native.multiply({.left = {input, run.rows(), width, width},
-                       .right = matrix(parameters.input),
-                       .result = gates,
-                       .transpose_right = true});
-    }
     const RnnTransposeArguments t{static_cast<unsigned>(rows), static_cast<unsigned>(run.output)};
     dispatch("rnn_transpose", rows, (run.output + 7) / 8, 1,
              {{floats_from(o_.weights, parameters.state.offset)},
               {o_.transposed},
               NativeCall::value(t)});
-    for (int64_t step = 0; step < run.steps; ++step) {
-      encode_step(layer, direction, step, parameters);
-    }
-    const MatrixView last = hidden(layer, direction, run.steps);
-    store_state(last.data, last.stride, o_.output_h, o_.dtype, index, run.output);
-    if (run.cell == kRnnLstm) {
-      store_state(cell_state(index, direction, run.steps), run.units, o_.output_c, o_.dtype, index,
-                  run.units);
-    }
+    return {.input = matrix(parameters.input),
+            .input_in_columns = false,
+            .state = {o_.transposed, run.output, rows, rows},
+            .projection = matrix(parameters.projection),
+            .biases = floats_from(o_.weights, parameters.biases.offset)};
   }
 
-  void encode_step(int64_t layer, int64_t direction, int64_t step,
-                   const RnnModel::Cell& parameters) {
+  void store_states(int64_t layer, int64_t direction) {
     const int64_t index = layer * run.directions + direction;
-    const int64_t time = run.time(direction, step), rows = run.gates() * run.units;
-    const MatrixView before = hidden(layer, direction, step);
-    const MatrixView after = hidden(layer, direction, step + 1);
-    RnnStepArguments a = step_arguments(time);
-    const BufferSlice saved =
-        floats_from(o_.reserve, run.saved_at(index) + time * run.batch * a.saved_stride);
-    const bool adds = run.cell != kRnnGru;  // a GRU needs the state's part by itself
-    const MatrixView products = adds ? MatrixView{saved, run.batch, rows, a.saved_stride}
-                                     : MatrixView{o_.state, run.batch, rows, rows};
-    native.multiply({.left = before,
-                     .right = {o_.transposed, run.output, rows, rows},
-                     .result = products,
-                     .accumulate = adds});
-    const MatrixView h = run.projected ? unprojected(index, time) : after;
-    const ShaderArgument bias = {floats_from(o_.weights, parameters.biases.offset)};
-    a.h_stride = static_cast<long>(h.stride);
-    a.previous_stride = static_cast<long>(before.stride);
-    if (run.cell == kRnnLstm) {
-      dispatch("rnn_lstm", run.units, run.batch, 1,
-               {{saved},
-                bias,
-                {cell_state(index, direction, step)},
-                {cell_state(index, direction, step + 1)},
-                {h.data},
-                lengths(),
-                NativeCall::value(a)});
-    } else if (run.cell == kRnnGru) {
-      dispatch(
-          "rnn_gru", run.units, run.batch, 1,
-          {{saved}, {o_.state}, bias, {before.data}, {h.data}, lengths(), NativeCall::value(a)});
-    } else {
-      dispatch("rnn_simple", run.units, run.batch, 1,
-               {{saved}, bias, {h.data}, lengths(), NativeCall::value(a)});
-    }
-    if (run.projected) {
-      native.multiply({.left = h,
-                       .right = matrix(parameters.projection),
-                       .result = after,
-                       .transpose_right = true});
-    }
-    if (!run.is_masked()) return;
-    a.h_stride = static_cast<long>(after.stride);
-    dispatch("rnn_carry", run.output, run.batch, 1,
-             {{before.data}, {after.data}, lengths(), NativeCall::value(a)});
+    const MatrixView last = hidden(layer, direction, run.steps);
+    store_state(last.data, last.stride, o_.output_h, o_.dtype, index, run.output);
+    if (run.cell != kRnnLstm) return;
+    store_state(cell_state(index, direction, run.steps), run.units, o_.output_c, o_.dtype, index,
+                run.units);
   }
 
   MatrixView matrix(const RnnModel::Region& r) const {
     return {floats_from(o_.weights, r.offset), r.rows, r.columns, r.columns};
-  }
-  // The hidden state after `step` steps.
-  MatrixView hidden(int64_t layer, int64_t direction, int64_t step) const {
-    const int64_t index = layer * run.directions + direction;
-    if (step == 0) {
-      return {floats_from(o_.h0, index * run.batch * run.output), run.batch, run.output,
-              run.output};
-    }
-    const int64_t row = run.time(direction, step - 1) * run.batch;
-    return {
-        floats_from(o_.reserve, run.output_at(layer) + row * run.state() + direction * run.output),
-        run.batch, run.output, run.state()};
-  }
-  BufferSlice cell_state(int64_t index, int64_t direction, int64_t step) const {
-    if (step == 0) return floats_from(o_.c0, index * run.batch * run.units);
-    const int64_t row = run.time(direction, step - 1) * run.batch;
-    return floats_from(o_.reserve, run.cell_state_at(index) + row * run.units);
-  }
-  MatrixView unprojected(int64_t index, int64_t time) const {
-    const int64_t row = time * run.batch;
-    return {floats_from(o_.reserve, run.unprojected_at(index) + row * run.units), run.batch,
-            run.units, run.units};
   }
 
   const Operands& o_;

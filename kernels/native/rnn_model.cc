@@ -160,13 +160,17 @@ RnnRun RnnRun::make(const Node& node, int version) {
     throw_invalid_argument(node.describe(), ": params has ", node.in(3).count(),
                            " elements, this model has ", run.parameters());
   }
-  constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
-  if (std::max({run.rows() * run.gates() * run.units, run.rows() * run.state(),
-                run.rows() * run.input, run.parameters()}) > kMost) {
-    throw_resource_exhausted(node.describe(), ": more than ", kMost, " elements in one operand");
-  }
+  run.check_size(node);
   if (version == 3) run.lengths = read_lengths(node, 4, run.batch, run.steps);
   return run;
+}
+
+void RnnRun::check_size(const Node& node) const {
+  constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
+  if (std::max({rows() * gates() * units, rows() * state(), rows() * input, parameters()}) >
+      kMost) {
+    throw_resource_exhausted(node.describe(), ": more than ", kMost, " elements in one operand");
+  }
 }
 
 Shape RnnRun::sequence_shape(int64_t features) const {
@@ -229,11 +233,12 @@ Strides layout(bool time_major, int64_t time, int64_t batch, int64_t width) {
 
 }  // namespace
 
-void RnnEncoder::load_sequence(BufferSlice from, TF_DataType dtype, BufferSlice to, int64_t width) {
-  const Strides in = layout(run.time_major, run.steps, run.batch, width);
+void RnnEncoder::load_sequence(BufferSlice from, TF_DataType dtype, BufferSlice to, int64_t width,
+                               bool repeats) {
+  const Strides in = layout(run.time_major, run.steps, repeats ? 1 : run.batch, width);
   const Strides out = layout(true, run.steps, run.batch, width);
   transfer(shader_name("rnn_load", dtype), from, to, width, run.batch, run.steps,
-           {in.time, in.batch, out.time, out.batch, 0}, true);
+           {in.time, repeats ? 0 : in.batch, out.time, out.batch, 0}, true);
 }
 
 void RnnEncoder::store_sequence(BufferSlice from, BufferSlice to, TF_DataType dtype,
@@ -244,11 +249,12 @@ void RnnEncoder::store_sequence(BufferSlice from, BufferSlice to, TF_DataType dt
            {in.time, in.batch, out.time, out.batch, 0}, true);
 }
 
-void RnnEncoder::load_states(BufferSlice from, TF_DataType dtype, BufferSlice to, int64_t width) {
-  const Strides in = layout(run.time_major, run.cells(), run.batch, width);
+void RnnEncoder::load_states(BufferSlice from, TF_DataType dtype, BufferSlice to, int64_t width,
+                             bool repeats) {
+  const Strides in = layout(run.time_major, run.cells(), repeats ? 1 : run.batch, width);
   const Strides out = layout(true, run.cells(), run.batch, width);
   transfer(shader_name("rnn_load", dtype), from, to, width, run.batch, run.cells(),
-           {in.time, in.batch, out.time, out.batch, 0}, false);
+           {in.time, repeats ? 0 : in.batch, out.time, out.batch, 0}, false);
 }
 
 void RnnEncoder::store_state(BufferSlice from, int64_t stride, BufferSlice to, TF_DataType dtype,

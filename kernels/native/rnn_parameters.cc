@@ -146,6 +146,7 @@ std::vector<OpRow> rnn_ops() {
       parameters_row("CudnnRNNParamsToCanonicalV2", to_canonical),
       parameters_row("CudnnRNNCanonicalToParams", from_canonical),
       parameters_row("CudnnRNNCanonicalToParamsV2", from_canonical),
+      rnn_loop_row(),
   };
 }
 

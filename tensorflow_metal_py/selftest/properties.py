@@ -167,6 +167,56 @@ def attention(dtype: str) -> Result:
     return Result(worst <= 16 * EPSILON[dtype], f"at most {worst:.1e} off")
 
 
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+def _step(mode: str, x: np.ndarray, h: np.ndarray, c: np.ndarray, of: dict[str, np.ndarray]) -> Any:
+    """The states after a step of a cell, in float64."""
+    a, b = x @ of["weights"] + of["biases"][0], h @ of["state_weights"] + of["biases"][1]
+    if mode == "lstm":
+        i, f, g, o = np.split(a + b, 4, axis=1)
+        c = _sigmoid(f) * c + _sigmoid(i) * np.tanh(g)
+        return _sigmoid(o) * np.tanh(c), c
+    if mode == "gru":
+        (az, ar, an), (bz, br, bn) = np.split(a, 3, axis=1), np.split(b, 3, axis=1)
+        z, n = _sigmoid(az + bz), np.tanh(an + _sigmoid(ar + br) * bn)
+        return z * h + (1 - z) * n, c
+    return np.tanh(a + b) if mode == "rnn_tanh" else np.maximum(a + b, 0), c
+
+
+def recurrent_loop(dtype: str) -> Result:
+    """All outputs and the last states of each cell, by its definition."""
+    steps, batch, features, units = 9, 3, 5, 4
+    rng, worst = np.random.default_rng(4), 0.0
+    draw = lambda *shape: tf.cast(rng.standard_normal(shape) * 0.5, dtype)  # noqa: E731
+    for mode, gates in {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}.items():
+        states = [draw(batch, units) for _ in range(2 if mode == "lstm" else 1)]
+        given: dict[str, Any] = {
+            "x": draw(steps, batch, features),
+            "weights": draw(features, gates * units),
+            "state_weights": draw(units, gates * units),
+            "biases": [draw(gates * units) for _ in range(2)],
+        }
+        host = {"limits": [tf.constant(steps)], "length": tf.constant(steps)}
+        attrs = {"rnn_mode": mode, "keeps": "all", "element_shape": [None, units]}
+        all_h, last_h, last_c = own("_MetalRnn", states=states, **given, **host, **attrs)
+        wide = tf.nest.map_structure(lambda t: t.numpy().astype(np.float64), given)
+        h, c = (state.numpy().astype(np.float64) for state in (states[0], states[-1]))
+        expected = []
+        for x in wide["x"]:
+            h, c = _step(mode, x, h, c, wide)
+            expected.append(h)
+        pairs = [(all_h, np.array(expected)), (last_h, h)]
+        pairs += [(last_c, c)] if mode == "lstm" else []
+        for result, right in pairs:
+            off = np.abs(result.numpy().astype(np.float64) - right) / np.maximum(1, np.abs(right))
+            worst = max(worst, float(off.max()))
+    # Each step sums up products, and hands on what it rounded in float32; results are rounded once.
+    allowed = EPSILON[dtype] + 4 * steps * math.sqrt(features + units) * EPSILON["float32"]
+    return first_wrong({"it computes something else": worst <= allowed}, f"{worst:.1e} off at most")
+
+
 # ---- the list -----------------------------------------------------------------------------------
 
 # Op -> what it must keep, and the types of its kernels ("bool" if it has no attribute for one).
@@ -179,6 +229,7 @@ PROPERTIES: dict[str, tuple[Callable[[str], Result], tuple[str, ...]]] = {
     "_MetalUnboxShape": (boxed_shape, ("bool",)),
     "_MetalAttention": (attention, tuple(EPSILON)),
     "_MetalCluster": (cluster, ("bool",)),
+    "_MetalRnn": (recurrent_loop, tuple(EPSILON)),
 }
 
 

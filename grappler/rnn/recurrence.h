@@ -1,0 +1,40 @@
+// What a loop over time does, and with what.
+#pragma once
+
+#include <string>
+#include <variant>
+
+#include "grappler/rnn/cells.h"
+#include "grappler/rnn/loop.h"
+
+namespace tfmetal {
+
+// A loop that runs one cell over the elements of a list:
+//
+//   for (i = 0; i < limits...; ++i)
+//     h (, c) = cell(TensorListGetItem(TensorListFromTensor(x), i), h (, c))
+//     list = TensorListSetItem(list, i or 0, h)
+struct Recurrence {
+  enum class Keeps { kNone, kLast, kAll };
+
+  WhileLoop loop;
+  Cell cell;
+  Output x;                             // outside of the loop: [time, batch, features]
+  const LoopVariable *h, *c = nullptr;  // c: of an LSTM
+  const LoopVariable* list = nullptr;   // of outputs, if somebody reads it
+  std::vector<Output> limits;           // inside of the loop, or what enters it
+  Keeps keeps = Keeps::kNone;
+  Output length;                   // of the list, outside
+  PartialShape element_shape;      // of the list
+  std::vector<GraphNode*> stacks;  // TensorListStack, who read the list
+};
+
+// The loop as a recurrence, or why it is none.
+std::variant<Recurrence, std::string> find_recurrence(WhileLoop loop, Context& context);
+
+// Whether all that `output` is made of is the same in each step, and can be computed outside.
+bool is_invariant(const WhileLoop& loop, Output output);
+// The variable whose value before the step `output` is; null if there is none.
+const LoopVariable* variable_before(const WhileLoop& loop, Output output);
+
+}  // namespace tfmetal
