@@ -278,6 +278,20 @@ def test_softmax_in_float32(hidden, dtype, monkeypatch):
     check(body, operands(dtype), 6, monkeypatch, dtype)
 
 
+@pytest.mark.parametrize("to", ["float16", "bfloat16"])
+@pytest.mark.parametrize("kind", ["none", "bool", "float32"])
+def test_mixed_precision(kind, to, monkeypatch):
+    """Converted with its products, also next to a mask that float16 has not."""
+    mask = tf.constant(hiding_mask())
+    mask = {"none": None, "bool": mask, "float32": tf.where(mask, 0.0, -1e9)}[kind]
+    wanted, _ = run(lambda *a: attention(*a, mask), operands(), "none", monkeypatch)
+    monkeypatch.setenv("TF_METAL_MIXED_PRECISION", to)
+    got, fired = run(lambda *a: attention(*a, mask), operands(), "all", monkeypatch)
+    assert fired == 1 and metal.stats()["nodes_converted"] > 0
+    assert not np.array_equal(got, wanted)
+    np.testing.assert_allclose(got, wanted, rtol=0, atol=8 * ULP[to] * np.abs(wanted).max())
+
+
 # ---- Keras --------------------------------------------------------------------------------------
 
 PADDING = np.array([[1, 1, 1, 0, 0, 0], [1, 0, 1, 1, 1, 1]], bool)

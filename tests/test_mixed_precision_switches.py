@@ -52,7 +52,11 @@ def test_every_class_is_backed_by_kernels():
 
 # What TensorFlow's lists do not name, or name otherwise, and why ours do.
 OURS = {
-    "allow": {"BatchMatMulV3"},  # the same as V2
+    "allow": {
+        "BatchMatMulV3",  # the same as V2
+        "_MetalAttention",  # of two products, with a softmax in float32
+        "_MetalRnn",  # as CudnnRNN
+    },
     "infer": {
         "Div", "DivNoNan", "MulNoNan",  # as RealDiv and Mul
         "FusedBatchNorm", "FusedBatchNormGrad",  # their types do not change: float32 only

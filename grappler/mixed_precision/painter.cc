@@ -45,6 +45,7 @@ Painting::Painting(const GraphView& view, const Context& context, const Precisio
   for (Candidate& candidate : all_) connect(candidate);
   group_loops();
   group_lists(view, context);
+  group_reserves();
   look_at_constants();
   keep_variables(view);
   paint_allowed();

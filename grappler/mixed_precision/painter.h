@@ -11,7 +11,7 @@
 //    converted;
 // 4. of class clear, so is what hangs together with them;
 // 5. what must have one type (a loop's Merge and its NextIteration, all that handles one
-//    TensorList) stays where it is not converted as a whole;
+//    TensorList, a recurrent layer and its gradient) stays where it is not converted as a whole;
 // 6. of class clear, what only takes float32 values on to a reader of float32 stays: the value
 //    would lose its digits for nothing. So do gathers from such values: of a table of embeddings,
 //    only the rows are converted.
@@ -62,6 +62,7 @@ class Painting {
   void connect(Candidate& reader);
   void group_loops();
   void group_lists(const GraphView& view, const Context& context);
+  void group_reserves();
   void link(const std::vector<int>& members);
   void join(const std::vector<int>& members, bool allowed);
   void look_at_constants();
