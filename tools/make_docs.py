@@ -114,7 +114,8 @@ def fusions_page() -> str:
         "The pass `rnn` looks for loops over time whose step is one of these cells and nothing\n"
         "else, seen from its new state, and makes them one op, `_MetalRnn`; `grappler/rnn/rnn.cc`\n"
         "says when. Sums are made in another order than in the loop, and with 16 bits the state\n"
-        "stays float32 from step to step. Masks, recurrent dropout, other activations, `implementation=1` and\n"
+        "stays float32 from step to step. Masks, recurrent dropout, other activations,\n"
+        "`implementation=1` and\n"
         "trainings stay loops.\n\n"
         f"{cells.rstrip()}\n"
     )
