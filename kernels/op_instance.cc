@@ -85,10 +85,12 @@ bool all_empty(const std::vector<TensorInfo>& tensors) {
                      [](const TensorInfo& t) { return t.count() == 0; });
 }
 
-OpInstance::OpInstance(std::shared_ptr<const NodeDef> def)
-    : row_(find_row(*def)), def_(std::move(def)) {
+OpInstance::OpInstance(std::shared_ptr<const NodeDef> def, const OpRow* row)
+    : row_(row), def_(std::move(def)) {
   if (!row_) throw_internal("no row of the op table serves ", def_->op);
-  if (!row_->run) attributes_ = intern<std::string>(def_->op + '\0' + canonical_attributes(*def_));
+  std::string text;
+  append_number(&text, reinterpret_cast<int64_t>(row_));
+  if (!row_->run) attributes_ = intern<std::string>(text + canonical_attributes(*def_));
   for (const std::string& name : input_names(*def_)) {
     const auto host = std::find_if(row_->host.begin(), row_->host.end(),
                                    [&](const HostInput& h) { return h.name == name; });
@@ -122,7 +124,7 @@ PlannedLaunch OpInstance::plan(Node node, const Device& device) const {
 }
 
 void OpInstance::append_key(const Node& node, std::string* key) const {
-  append_number(key, reinterpret_cast<int64_t>(attributes_));  // op, row and attributes
+  append_number(key, reinterpret_cast<int64_t>(attributes_));  // row (so, op) and attributes
   for (size_t i = 0; i < node.inputs.size(); ++i) {
     if (is_key_[i]) append_text(key, node.host[i]);
   }

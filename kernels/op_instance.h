@@ -21,8 +21,9 @@ struct PlannedLaunch {
 
 class OpInstance {
  public:
-  // Throws Internal when no row serves the attributes.
-  explicit OpInstance(std::shared_ptr<const NodeDef> def);
+  // By find_row, or a row of the caller's choice. Throws Internal when there is none.
+  explicit OpInstance(std::shared_ptr<const NodeDef> def) : OpInstance(def, find_row(*def)) {}
+  OpInstance(std::shared_ptr<const NodeDef> def, const OpRow* row);
 
   const OpRow& row() const { return *row_; }
   const std::shared_ptr<const NodeDef>& def() const { return def_; }

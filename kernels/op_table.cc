@@ -40,17 +40,23 @@ bool serves(const std::vector<TypeRule>& types, const NodeDef& def) {
   });
 }
 
-const OpRow* row_of(const NodeDef& def) {
+// The row that serves the attributes in clusters or outside; that of the other place if there is no
+// such row.
+const OpRow* row_of(const NodeDef& def, bool in_cluster = false) {
   static const auto* const by_op = [] {
     auto* map = new std::multimap<std::string, const OpRow*, std::less<>>();
     for (const OpRow& row : op_table()) map->emplace(row.op, &row);
     return map;
   }();
   const auto [first, last] = by_op->equal_range(def.op);
+  const OpRow* found = nullptr;
   for (auto it = first; it != last; ++it) {
-    if (serves(it->second->types, def)) return it->second;
+    const OpRow* row = it->second;
+    if (!serves(row->types, def) || (row->takes && !row->takes(def))) continue;
+    if (row->cluster_only == in_cluster) return row;
+    if (!found) found = row;
   }
-  return nullptr;
+  return found;
 }
 
 bool banned(const OpRow& row, const NodeDef& def) {
@@ -83,7 +89,8 @@ const OpRow* find_kernel_row(const NodeDef& def) {
 
 const OpRow* find_member_row(const NodeDef& def) {
   const OpRow* row = find_kernel_row(def);
-  return row && !row->run && row->cluster != ClusterPolicy::kNever ? row : nullptr;
+  const bool can = row && !row->run && row->cluster != ClusterPolicy::kNever;
+  return can ? row_of(def, true) : nullptr;
 }
 
 const RegisteredRow* find_registered(const OpRow& row) {

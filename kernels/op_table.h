@@ -80,14 +80,16 @@ struct OpRow {
   // TensorFlow's CUDA build arranges it; on the device each result would cost a host sync.
   const char* shape_arithmetic = nullptr;
   MacosVersion first = {14, 0};
-  // A member of clusters that TensorFlow's own kernel serves outside: nothing is registered.
+  // How clusters compute the op; nothing is registered. Outside of them another row serves it, or
+  // TensorFlow's own kernel.
   bool cluster_only = false;
+  bool (*takes)(const NodeDef&) = nullptr;  // asks further attributes; null: it takes all
   void (*define)() = nullptr;     // registers the op itself, if it is the plugin's own
   bool (*available)() = nullptr;  // asked at registration; null: always
 };
 
 const std::vector<OpRow>& op_table();
-// The row that serves these attributes; null if none does.
+// The row that serves these attributes outside of clusters, or only there; null if none does.
 const OpRow* find_row(const NodeDef& def);
 // That row if its kernel for these types is registered, or TensorFlow's serves it
 // (OpRow::cluster_only); else null.

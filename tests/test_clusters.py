@@ -321,3 +321,34 @@ def test_ten_thousand_nodes(shape):
             seconds[passes] = time.process_time() - start
     assert rewriting.ops(after)[CLUSTER]
     assert seconds["all"] - seconds["none"] < 4.0  # two calls
+
+
+# ---- casts ---------------------------------------------------------------------------------------
+
+# Ties, overflow, numbers below the least normal one of float16, NaN.
+ROUNDED = [1.0009765, 1.00048828125, 1.0014648, 65519.0, 65520.0, 3.39e38, 6e-8, 2.9e-8]
+ROUNDED += [-0.0, np.inf, -np.inf, np.nan, 1.00390625, 1.01171875]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("truncate", [False, True])
+def test_casts_between_floats_are_part_of_the_executable(dtype, truncate):
+    """A shader in the middle would cut it; Truncate is left to that."""
+
+    def function(x):
+        y = tf.raw_ops.Cast(x=x, DstT=dtype, Truncate=truncate)
+        z = tf.cast(-y, "float32")
+        return y, z, z * 0.5 + tf.cast(y, "float32")
+
+    x = tf.constant(ROUNDED * 20, tf.float32)
+    results, graph = rewriting.run(function, x, passes="cluster")
+    assert [sorted(set(ops)) for ops in clusters(graph)] == [["AddV2", "Cast", "Mul", "Neg"]]
+    compiled = tf.function(function, autograph=False)
+    with rewriting.environment(TF_METAL_GRAPPLER="cluster"), tf.device(spine.device_type()):
+        compiled(x)
+        metal.reset_stats()
+        compiled(x)
+    assert metal.stats()["encodes"] == (2 if truncate else 1)
+    with tf.device("CPU:0"):
+        for got, expected in zip(results, function(x), strict=True):
+            np.testing.assert_array_equal(tf.cast(got, "float32"), tf.cast(expected, "float32"))

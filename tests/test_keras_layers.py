@@ -17,7 +17,7 @@ POLICIES = ("mixed_float16", "mixed_bfloat16", "float16", "bfloat16")
 # Of the largest output in float32: a few rounding steps of the type.
 TOLERANCE = {"float16": 1e-2, "bfloat16": 8e-2}
 LOSS_SCALE = 16.0
-SLICES = 4  # each commit looks at one; `make soak` at all layers
+SLICES = 8  # each commit looks at one; `make soak` at all layers
 SWEEP = [
     (package, name)
     for package in keras_layers.PACKAGES

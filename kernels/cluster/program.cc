@@ -74,7 +74,8 @@ class Parser {
     outputs_[node.name] = member.outputs;
     member.def = std::make_shared<const NodeDef>(std::move(node));
     if (!is_shape_arithmetic(*member.def)) {
-      member.op = std::make_unique<const OpInstance>(member.def);
+      const OpRow* row = find_member_row(*member.def);  // null for what only fusions hold
+      member.op = std::make_unique<const OpInstance>(member.def, row ? row : find_row(*member.def));
       if (member.op->row().run) fail(member.def->op + " cannot be a member");
     }
     program_.members.push_back(std::move(member));

@@ -132,6 +132,12 @@ bool infer_equal(Node* node) {
   return true;
 }
 
+Tensors cast(GraphBuilder& g, const Node& node, Inputs in) {
+  return {g.cast(in[0], node.out().dtype)};
+}
+
+bool rounds(const NodeDef& cast) { return !cast.attr_bool("Truncate", false); }
+
 OpRow row(const char* op, Lower lower, Precision precision, DTypes dtypes = kFloats) {
   return {.op = op,
           .types = T(std::move(dtypes)),
@@ -223,6 +229,13 @@ std::vector<OpRow> elementwise_ops() {
       wide(row("AddN", add_n, kInfer)),
       {.op = "AddN", .types = T({TF_COMPLEX64}), .lower = add_n, .pairs = true},
       {.op = "BiasAdd", .types = T(kFloats), .lower = bias_add, .precision = kInfer},
+      // A shader elsewhere (native/cast.cc), which in the middle of a cluster would cut it in two.
+      {.op = "Cast",
+       .types = {{"SrcT", kFloats}, {"DstT", kFloats}},
+       .lower = cast,
+       .elementwise = true,
+       .cluster_only = true,
+       .takes = rounds},
   };
   for (OpRow& r : rows) {
     if (std::string_view(r.op) == "Equal") r.infer = infer_equal<0>;
