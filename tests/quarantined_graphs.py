@@ -39,12 +39,20 @@ def _dense(x):
     return lambda x: tf.nn.relu(tf.matmul(tf.nn.relu(tf.matmul(x, x)), x))
 
 
+def _loop(x):
+    tf.keras.utils.set_random_seed(1)
+    layer = tf.keras.layers.SimpleRNN(4, return_sequences=True)
+    layer.build((1, 4, 4))
+    return lambda x: layer(x[None])
+
+
 # Name -> what makes the function; whether in mixed precision.
 FUNCTIONS = {
     "variables": (_update, False),
     "remapper": (_attention, False),
     "cluster": (_chain, False),
     "mixed_precision": (_dense, True),
+    "rnn": (_loop, False),
 }
 
 

@@ -12,11 +12,21 @@ from typing import Any
 from tensorflow_metal_py import _runtime
 from tensorflow_metal_py.selftest.supervisor import Finding
 
+# The plugin's own ops -> what makes them: they are not met where that is switched off.
+MADE_BY = {
+    "_MetalAttention": "remapper/dot_product_attention",
+    "_MetalBoxShape": "shape_stacks",
+    "_MetalCluster": "cluster",
+    "_MetalHostLogical": "host_predicates",
+    "_MetalRnn": "rnn",
+    "_MetalUnboxShape": "shape_stacks",
+}
+
 
 @functools.cache
 def _registered() -> dict[tuple[str, str], bool]:
     """Ops and first types -> whether the CPU may take over. What reaches variables on the device
-    and the plugin's own ops have no other kernels (kernels/quarantined.h)."""
+    has no other kernels, nor have the plugin's own ops (kernels/quarantined.h)."""
     return {
         (row["op"], dtype): not row["own"] and row["kind"] not in ("resource", "variant")
         for row in _runtime.call("ops")
@@ -26,6 +36,8 @@ def _registered() -> dict[tuple[str, str], bool]:
 
 def entry(op: str, dtype: str) -> dict[str, str]:
     """What to ban when the op is wrong in this type; nothing if that cannot be."""
+    if op in MADE_BY:
+        return {"fusion": MADE_BY[op]}
     return {"op": op, "dtype": dtype} if _registered().get((op, dtype), True) else {}
 
 
