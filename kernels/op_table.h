@@ -84,12 +84,12 @@ struct OpRow {
   // TensorFlow's own kernel.
   bool cluster_only = false;
   bool (*takes)(const NodeDef&) = nullptr;  // asks further attributes; null: it takes all
-  void (*define)() = nullptr;     // registers the op itself, if it is the plugin's own
-  bool (*available)() = nullptr;  // asked at registration; null: always
+  void (*define)() = nullptr;               // registers the op itself, if it is the plugin's own
+  bool (*available)() = nullptr;            // asked at registration; null: always
 };
 
 const std::vector<OpRow>& op_table();
-// The row that serves these attributes outside of clusters, or only there; null if none does.
+// The row that serves these attributes outside of clusters, else the one inside; null if none does.
 const OpRow* find_row(const NodeDef& def);
 // That row if its kernel for these types is registered, or TensorFlow's serves it
 // (OpRow::cluster_only); else null.

@@ -23,12 +23,14 @@ def parse(
     Returns:
       The arguments that are no flags. None if something was wrong, which has been printed.
     """
+    usage_line = f"usage: python -m tensorflow_metal_py {usage}"
     try:
         rest = values([usage, *arguments])[1:]
-        if problem := check(rest):
-            raise flags.Error(problem)
     except flags.Error as error:
-        text = f"{error}\nusage: python -m tensorflow_metal_py {usage}"
-        print(f"{text}\n\nflags:\n{values.main_module_help() or values}", file=sys.stderr)
+        help_text = values.main_module_help() or values
+        print(f"{error}\n{usage_line}\n\nflags:\n{help_text}", file=sys.stderr)
+        return None
+    if problem := check(rest):
+        print(f"{problem}; {usage_line}", file=sys.stderr)
         return None
     return rest

@@ -474,6 +474,7 @@ def test_command_says_what_is_wrong(model, arguments, capsys):
     assert fusions.main([str(model / arguments[0]), *arguments[1:]]) == 2
     said = capsys.readouterr().err
     assert any(word in said.splitlines()[0] for word in (arguments[0], "--dtype"))
+    assert len(said.splitlines()) <= 3
 
 
 # ---- many shapes --------------------------------------------------------------------------------

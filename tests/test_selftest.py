@@ -340,6 +340,7 @@ def test_usage(arguments, capsys):
     assert selftest.main(arguments) == 2
     said = capsys.readouterr().err
     assert arguments[0].split("=")[1] in said.splitlines()[0] and "usage:" in said
+    assert len(said.splitlines()) <= 8
 
 
 def test_no_device(selftest, tmp_path):
