@@ -43,15 +43,15 @@ Tree both_products() {
 }
 
 Tree lstm() {
-  const Tree c = sum({product({op("Sigmoid", any("f")), any("c")}),
-                      product({op("Sigmoid", any("i")), op("Tanh", any("g"))})});
-  return product({op("Sigmoid", any("o")), op("Tanh", c.as("next_c"))});
+  const Tree c = sum({product({op("Sigmoid", any("f")).as("forget"), any("c")}),
+                      product({op("Sigmoid", any("i")).as("in"), op("Tanh", any("g")).as("new")})});
+  return product({op("Sigmoid", any("o")).as("out"), op("Tanh", c.as("next_c")).as("tanh_c")});
 }
 
 Tree gru() {
   const Tree z = op("Sigmoid", sum({any("xz"), any("hz")})).as("z");
-  const Tree r = op("Sigmoid", sum({any("xr"), any("hr")}));
-  const Tree n = op("Tanh", sum({any("xn"), product({r, any("hn")})}));
+  const Tree r = op("Sigmoid", sum({any("xr"), any("hr")})).as("r");
+  const Tree n = op("Tanh", sum({any("xn"), product({r, any("hn")})})).as("n");
   return sum({product({z, any("before")}), product({op("Sub", {constant(1), z}), n})});
 }
 
@@ -105,19 +105,9 @@ std::optional<Columns> split_columns(Output part, Context& context) {
 std::optional<Columns> sliced_columns(Output part, Context& context) {
   const GraphNode& slice = *part.node;
   const int64_t all = columns_of(slice.input(0), context);
-  std::vector<int64_t> ends[3];  // begin, end, strides
-  for (size_t i = 0; i < 3; ++i) {
-    ends[i] = constant_ints(slice.input(i + 1));
-    if (ends[i].size() != 2) return {};
-  }
-  const auto mask = [&](const char* name) { return slice.def().attr_int(name, 0); };
-  const bool all_rows = (mask("begin_mask") & 1) && (mask("end_mask") & 1);
-  const bool plain = !mask("ellipsis_mask") && !mask("new_axis_mask") && !mask("shrink_axis_mask");
-  if (all < 0 || !all_rows || !plain || ends[2] != std::vector<int64_t>{1, 1}) return {};
-  const int64_t begin = mask("begin_mask") & 2 ? 0 : ends[0][1];
-  const int64_t end = mask("end_mask") & 2 ? all : ends[1][1];
-  if (begin < 0 || end < begin || end > all) return {};
-  return Columns{slice.input(0), begin, end, all};
+  const auto range = sliced_range(slice, 1, all);
+  return range ? std::optional(Columns{slice.input(0), range->first, range->second, all})
+               : std::nullopt;
 }
 
 // The matrix of which `gates` are the parts, in this order.
@@ -210,11 +200,29 @@ const Kind kKinds[] = {{"lstm", complete_lstm}, {"gru", complete_gru}, {"", comp
 
 }  // namespace
 
+std::optional<std::pair<int64_t, int64_t>> sliced_range(const GraphNode& slice, size_t first,
+                                                        int64_t all) {
+  std::vector<int64_t> ends[3];  // begin, end, strides
+  for (size_t i = 0; i < 3; ++i) {
+    ends[i] = constant_ints(slice.input(first + i));
+    if (ends[i].size() != 2) return {};
+  }
+  const auto mask = [&](const char* name) { return slice.def().attr_int(name, 0); };
+  const bool all_rows = (mask("begin_mask") & 1) && (mask("end_mask") & 1);
+  const bool plain = !mask("ellipsis_mask") && !mask("new_axis_mask") && !mask("shrink_axis_mask");
+  if (all < 0 || !all_rows || !plain || ends[2] != std::vector<int64_t>{1, 1}) return {};
+  const int64_t begin = mask("begin_mask") & 2 ? 0 : ends[0][1];
+  const int64_t end = mask("end_mask") & 2 ? all : ends[1][1];
+  if (begin < 0 || end < begin || end > all) return {};
+  return std::pair(begin, end);
+}
+
 const std::vector<Pattern>& cell_patterns() {
   static const auto* const table = new std::vector<Pattern>{
-      {"lstm", "`LSTM` that is a loop, in inference", lstm()},
-      {"gru", "`GRU` that is a loop, with `reset_after`, in inference", gru()},
-      {"simple_rnn", "`SimpleRNN` of tanh or relu, in inference", op("Tanh|Relu", both_products())},
+      {"lstm", "`LSTM` that is a loop, and its gradient", lstm()},
+      {"gru", "`GRU` that is a loop, with `reset_after`, and its gradient", gru()},
+      {"simple_rnn", "`SimpleRNN` of tanh or relu, and its gradient",
+       op("Tanh|Relu", both_products()).as("next_h")},
   };
   return *table;
 }

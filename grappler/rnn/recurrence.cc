@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "grappler/rnn/values.h"
+
 namespace tfmetal {
 
 namespace {
@@ -28,7 +30,7 @@ bool has_invariant_inputs(const WhileLoop& loop, const GraphNode& node) {
 // Runs through a loop and notes what it has understood; every node of a loop must be.
 class Reader {
  public:
-  Reader(WhileLoop& loop, Context& context) : loop_(loop), context_(context) {}
+  Reader(WhileLoop loop, Context& context) : result_{.loop = std::move(loop)}, context_(context) {}
 
   std::variant<Recurrence, std::string> run() {
     if (!read_variables()) return "a variable is none of a recurrent loop";
@@ -36,6 +38,7 @@ class Reader {
     if (!read_cell()) return "a step is none of the known cells";
     if (!read_input()) return "the input of the cell is not one element of a list";
     if (!read_output()) return "the outputs are not written one by one";
+    if (!read_kept()) return "it keeps for a gradient what is no value of the cell";
     if (const GraphNode* node = find_unknown()) {
       return "'" + node->name() + "' (" + node->op() + ") does something else";
     }
@@ -45,25 +48,9 @@ class Reader {
  private:
   // ---- variables: counters, what never changes, and the rest, which are states and lists
 
-  bool is_unchanged(const LoopVariable& variable) const {
-    return source_of(variable.after()) == variable.before();
-  }
-
-  bool is_counter(const LoopVariable& variable) {
-    GraphNode& add = *variable.after().node;
-    if (add.op() != "AddV2" && add.op() != "Add") return false;
-    for (size_t i = 0; i < 2; ++i) {
-      if (source_of(add.input(i)) != variable.before()) continue;
-      if (int_constant(add.input(1 - i)) != 1 || int_constant(variable.initial()) != 0) continue;
-      known_.insert(&add);
-      return true;
-    }
-    return false;
-  }
-
   bool is_count(Output output) const {
     const LoopVariable* variable = variable_before(loop_, source_of(output));
-    return variable && std::ranges::count(counters_, variable) > 0;
+    return variable && std::ranges::count(result_.counters, variable) > 0;
   }
 
   bool read_variables() {
@@ -74,9 +61,12 @@ class Reader {
       }
       if (variable.exit) known_.insert(variable.exit);
       if (is_unchanged(variable)) continue;
-      if (is_counter(variable)) {
-        if (variable.exit && variable.exit->num_data_uses()) return false;
-        counters_.push_back(&variable);
+      if (const GraphNode* increment = find_increment(variable)) {
+        known_.insert(increment);
+        result_.counters.push_back(&variable);
+      } else if (GraphNode* push = push_of(variable)) {
+        known_.insert(push);
+        result_.kept.push_back({&variable, push->input(1)});
       } else if (variable.enter->def().attr_type("T", TF_FLOAT) == TF_VARIANT) {
         if (result_.list) return false;
         result_.list = &variable;
@@ -85,7 +75,15 @@ class Reader {
       }
     }
     for (const GraphNode* constant : loop_.constants) known_.insert(constant);
-    return !counters_.empty() && !states_.empty();
+    return !result_.counters.empty() && !states_.empty();
+  }
+
+  static GraphNode* push_of(const LoopVariable& variable) {
+    GraphNode& push = *variable.after().node;
+    const bool pushes = push.op() == "TensorListPushBack" &&
+                        source_of(push.input(0)) == variable.before() &&
+                        variable.initial().node->op() == "EmptyTensorList";
+    return pushes ? &push : nullptr;
   }
 
   // ---- condition: counters below limits
@@ -103,7 +101,7 @@ class Reader {
       return found == loop_.variables.end() ? nullptr : &*found;
     };
     const LoopVariable *counter = merged(node.input(0)), *limit = merged(node.input(1));
-    if (!counter || std::ranges::count(counters_, counter) == 0) return false;
+    if (!counter || std::ranges::count(result_.counters, counter) == 0) return false;
     if (limit && !is_unchanged(*limit)) return false;
     if (!limit && !is_invariant(loop_, node.input(1))) return false;
     result_.limits.push_back(limit ? limit->before() : node.input(1));
@@ -174,30 +172,6 @@ class Reader {
     return true;
   }
 
-  static std::optional<PartialShape> constant_shape(Output output) {
-    const GraphNode& node = *source_of(output).node;
-    if (node.op() != "Const") return {};
-    const TensorProto value = node.def().attr_tensor("value");
-    PartialShape shape{false, value.ints()};
-    shape.unknown_rank = value.shape().dims.empty();
-    if (shape.unknown_rank) shape.dims.clear();
-    return shape;
-  }
-
-  // Whether two shapes can be the same; `known` then tells what either does.
-  static bool agrees(const PartialShape& told, PartialShape* known) {
-    if (told.unknown_rank) return true;
-    if (known->unknown_rank) *known = told;
-    if (told.dims.size() != known->dims.size()) return false;
-    for (size_t i = 0; i < told.dims.size(); ++i) {
-      if (told.dims[i] < 0) continue;
-      int64_t& extent = known->dims[i];
-      if (extent < 0) extent = told.dims[i];
-      if (told.dims[i] != extent) return false;
-    }
-    return true;
-  }
-
   // ---- the list of outputs
 
   bool read_output() {
@@ -236,6 +210,18 @@ class Reader {
     return true;
   }
 
+  // ---- what gradients need
+
+  bool read_kept() {
+    ForwardValues values(result_, context_);
+    const auto is_known = [&](const Recurrence::Kept& kept) {
+      return bool(values(kept.value)) || is_invariant(loop_, kept.value);
+    };
+    if (!std::ranges::all_of(result_.kept, is_known)) return false;
+    known_.insert(values.understood().begin(), values.understood().end());
+    return true;
+  }
+
   // ---- the rest
 
   bool same_device(const GraphNode& node) const {
@@ -257,10 +243,10 @@ class Reader {
     return nullptr;
   }
 
-  WhileLoop& loop_;
-  Context& context_;
   Recurrence result_;
-  std::vector<const LoopVariable*> counters_, states_;
+  WhileLoop& loop_ = result_.loop;
+  Context& context_;
+  std::vector<const LoopVariable*> states_;
   std::unordered_set<const GraphNode*> known_;
 };
 
@@ -279,11 +265,58 @@ bool is_invariant(const WhileLoop& loop, Output output) {
   return can_move_out(output.node->op()) && has_invariant_inputs(loop, *output.node);
 }
 
+bool is_unchanged(const LoopVariable& variable) {
+  return source_of(variable.after()) == variable.before();
+}
+
+const GraphNode* find_increment(const LoopVariable& variable) {
+  const GraphNode& add = *variable.after().node;
+  if (add.op() != "AddV2" && add.op() != "Add") return nullptr;
+  for (size_t i = 0; i < 2; ++i) {
+    if (source_of(add.input(i)) == variable.before() && int_constant(add.input(1 - i)) == 1 &&
+        int_constant(variable.initial()) == 0) {
+      return &add;
+    }
+  }
+  return nullptr;
+}
+
+std::optional<PartialShape> constant_shape(Output output) {
+  const GraphNode& node = *source_of(output).node;
+  if (node.op() != "Const") return {};
+  const TensorProto value = node.def().attr_tensor("value");
+  PartialShape shape{false, value.ints()};
+  shape.unknown_rank = value.shape().dims.empty();
+  if (shape.unknown_rank) shape.dims.clear();
+  return shape;
+}
+
+bool agrees(const PartialShape& told, PartialShape* known) {
+  if (told.unknown_rank) return true;
+  if (known->unknown_rank) *known = told;
+  if (told.dims.size() != known->dims.size()) return false;
+  for (size_t i = 0; i < told.dims.size(); ++i) {
+    if (told.dims[i] < 0) continue;
+    int64_t& extent = known->dims[i];
+    if (extent < 0) extent = told.dims[i];
+    if (told.dims[i] != extent) return false;
+  }
+  return true;
+}
+
+std::vector<GraphNode*> Recurrence::gradient_entries() const {
+  std::vector<const LoopVariable*> read = counters;
+  for (const Kept& each : kept) read.push_back(each.list);
+  std::vector<GraphNode*> entries;
+  for (const LoopVariable* variable : read) {
+    if (!variable->exit) continue;
+    for (const Use& use : variable->exit->data_uses()) entries.push_back(use.node);
+  }
+  return entries;
+}
+
 std::variant<Recurrence, std::string> find_recurrence(WhileLoop loop, Context& context) {
-  auto found = Reader(loop, context).run();
-  // Variables are pointed to: they stay where they are when the vector moves.
-  if (auto* recurrence = std::get_if<Recurrence>(&found)) recurrence->loop = std::move(loop);
-  return found;
+  return Reader(std::move(loop), context).run();
 }
 
 }  // namespace tfmetal

@@ -14,19 +14,29 @@ namespace tfmetal {
 //   for (i = 0; i < limits...; ++i)
 //     h (, c) = cell(TensorListGetItem(TensorListFromTensor(x), i), h (, c))
 //     list = TensorListSetItem(list, i or 0, h)
+//     kept... = TensorListPushBack(kept..., what the gradient needs)
 struct Recurrence {
   enum class Keeps { kNone, kLast, kAll };
+  struct Kept {
+    const LoopVariable* list;
+    Output value;  // of the step
+  };
 
   WhileLoop loop;
-  Cell cell;
-  Output x;                             // outside of the loop: [time, batch, features]
-  const LoopVariable *h, *c = nullptr;  // c: of an LSTM
-  const LoopVariable* list = nullptr;   // of outputs, if somebody reads it
-  std::vector<Output> limits;           // inside of the loop, or what enters it
+  Cell cell = {};
+  Output x = {};                                  // outside of the loop: [time, batch, features]
+  const LoopVariable *h = nullptr, *c = nullptr;  // c: of an LSTM
+  const LoopVariable* list = nullptr;             // of outputs, if somebody reads it
+  std::vector<const LoopVariable*> counters = {};
+  std::vector<Output> limits = {};  // inside of the loop, or what enters it
   Keeps keeps = Keeps::kNone;
-  Output length;                   // of the list, outside
-  PartialShape element_shape;      // of the list
-  std::vector<GraphNode*> stacks;  // TensorListStack, who read the list
+  Output length = {};                   // of the list, outside
+  PartialShape element_shape = {};      // of the list
+  std::vector<GraphNode*> stacks = {};  // TensorListStack, who read the list
+  std::vector<Kept> kept = {};
+
+  // Who reads the counters or what was kept, behind the loop: gradients of it.
+  std::vector<GraphNode*> gradient_entries() const;
 };
 
 // The loop as a recurrence, or why it is none.
@@ -36,5 +46,14 @@ std::variant<Recurrence, std::string> find_recurrence(WhileLoop loop, Context& c
 bool is_invariant(const WhileLoop& loop, Output output);
 // The variable whose value before the step `output` is; null if there is none.
 const LoopVariable* variable_before(const WhileLoop& loop, Output output);
+// Whether it stays as it was.
+bool is_unchanged(const LoopVariable& variable);
+// Whether it counts the steps, from 0, and which node does.
+const GraphNode* find_increment(const LoopVariable& variable);
+
+// The shape that a constant of int32 tells; nothing if it is none.
+std::optional<PartialShape> constant_shape(Output output);
+// Whether two shapes can be the same; `known` then tells what either does.
+bool agrees(const PartialShape& told, PartialShape* known);
 
 }  // namespace tfmetal
