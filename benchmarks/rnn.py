@@ -3,17 +3,16 @@
 The sides are the Keras layer on the device, which becomes one CudnnRNNV3 op and its gradient, and
 the same layer on the CPU, a loop over time steps, in a tf.function and compiled by XLA.
 
-And the prediction of such a layer with use_cudnn=False, where the graph pass "rnn" makes one op of
-the loop: with the pass, without it, and on the CPU.
+And such a layer with use_cudnn=False, where the graph pass "rnn" makes one op of the loop and
+one of its gradient: prediction and training step with the pass, without it, and on the CPU.
 """
 
 from __future__ import annotations
 
-import os
-
 import tensorflow as tf
 
 from tensorflow_metal_py import timing
+from tensorflow_metal_py._environment import environment
 
 UNITS, LENGTH, BATCH = 256, 64, 32
 FEATURES = (64, 256)
@@ -64,21 +63,20 @@ def rows() -> dict[str, dict[str, object]]:
     }
 
 
-def _predictor(layer, x, device: str, passes: str):
-    """Calls the layer as the graph that these passes leave (TF_METAL_GRAPPLER)."""
+def _under(passes: str, run):
+    """`run`, whose graph is made under these passes (TF_METAL_GRAPPLER)."""
+    with environment(TF_METAL_GRAPPLER=passes):
+        run()
+    return run
+
+
+def _predictor(layer, x, device: str):
     function = tf.function(layer, autograph=False)
 
     def run():
         with tf.device(device):
             function(x).numpy()
 
-    before = os.environ.get("TF_METAL_GRAPPLER")
-    os.environ["TF_METAL_GRAPPLER"] = passes
-    run()
-    if before is None:
-        del os.environ["TF_METAL_GRAPPLER"]
-    else:
-        os.environ["TF_METAL_GRAPPLER"] = before
     return run
 
 
@@ -94,15 +92,35 @@ def predictions() -> dict[str, dict[str, object]]:
         x = tf.random.stateless_normal((BATCH, LENGTH, features), seed=(1, 2))
         layer.build(x.shape)
         rows[f"{kind.__name__}({UNITS}) of {BATCH}x{LENGTH}x{features}"] = {
-            "one op": _predictor(layer, x, device, "all"),
-            "loop": _predictor(layer, x, device, "-rnn"),
-            "CPU": _predictor(layer, x, "/CPU:0", "all"),
+            "one op": _under("all", _predictor(layer, x, device)),
+            "loop": _under("-rnn", _predictor(layer, x, device)),
+            "CPU": _under("all", _predictor(layer, x, "/CPU:0")),
         }
     return rows
 
 
+def trainings() -> dict[str, dict[str, object]]:
+    import keras
+
+    from tensorflow_metal_py import _runtime
+
+    device, features = f"/{_runtime.call('loading')['type']}:0", FEATURES[0]
+    loop = {"use_cudnn": False}
+    kinds = ((keras.layers.LSTM, loop), (keras.layers.GRU, loop), (keras.layers.SimpleRNN, {}))
+    return {
+        f"{kind.__name__}({UNITS}) of {BATCH}x{LENGTH}x{features}": {
+            "one op": _under("all", _side(kind, features, device, False, **arguments)),
+            "loop": _under("-rnn", _side(kind, features, device, False, **arguments)),
+            "CPU": _side(kind, features, "/CPU:0", False, **arguments),
+            "XLA": _side(kind, features, "/CPU:0", True, **arguments),
+        }
+        for kind, arguments in kinds
+    }
+
+
 def run() -> None:
-    _run_predictions()
+    _run_against("Prediction of a Keras layer that is a loop, float32:", predictions())
+    _run_against("Forward and backward pass of a Keras layer that is a loop:", trainings())
     print("Forward and backward pass of a Keras layer, float32:")
     for label, sides in rows().items():
         timings = timing.interleave(sides)
@@ -115,10 +133,10 @@ def run() -> None:
         print(f"{'':<36} {min(ratios):.2f}x as fast as the better one (aim: {AIM}x)")
 
 
-def _run_predictions() -> None:
-    print("Prediction of a Keras layer that is a loop (use_cudnn=False), float32:")
-    for label, sides in predictions().items():
+def _run_against(title: str, rows: dict[str, dict[str, object]]) -> None:
+    print(title)
+    for label, sides in rows.items():
         timings = timing.interleave(sides)
-        for other in ("loop", "CPU"):
+        for other in [side for side in sides if side != "one op"]:
             pair = {"one op": timings["one op"], other: timings[other]}
             timing.print_row(label, pair, 1e-3, "ms")
