@@ -100,12 +100,13 @@ class Gradient : public RnnBackward {
   }
 
   RnnWeightGradients gradients() const {
+    const auto to = [&](size_t output) { return o_.parameters[output - kWeights]; };
     const auto bias = [&](size_t i) {
-      return i < loop_.num_biases ? o_.parameters[kBiases - kWeights + i] : BufferSlice{};
+      return i < loop_.num_biases ? to(kBiases + i) : BufferSlice{};
     };
     const int64_t rows = loop_.rows();
-    return {.input = {{o_.parameters[0], run.input, rows, rows}, true},
-            .state = {{o_.parameters[1], run.units, rows, rows}, true},
+    return {.input = {{to(kWeights), run.input, rows, rows}, true},
+            .state = {{to(kStateWeights), run.units, rows, rows}, true},
             .projection = {},
             .input_bias = bias(0),
             .state_bias = bias(1)};
