@@ -57,7 +57,8 @@ def test_own_ops():
         "_MetalBoxShape",
         "_MetalCluster",
         "_MetalHostLogical",
-        "_MetalRnn",
+        "_MetalRnn",  # tests/test_rnn_loop_ops.py
+        "_MetalRnnGrad",
         "_MetalUnboxShape",
     }
 

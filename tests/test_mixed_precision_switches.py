@@ -55,7 +55,7 @@ OURS = {
     "allow": {
         "BatchMatMulV3",  # the same as V2
         "_MetalAttention",  # of two products, with a softmax in float32
-        "_MetalRnn",  # as CudnnRNN
+        "_MetalRnn", "_MetalRnnGrad",  # as CudnnRNN and its gradient
     },
     "infer": {
         "Div", "DivNoNan", "MulNoNan",  # as RealDiv and Mul

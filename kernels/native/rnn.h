@@ -92,15 +92,40 @@ struct RnnRun : RnnModel {
   int64_t per_cell() const;
 };
 
+// Where the states of a run are, float32.
+struct RnnStates {
+  BufferSlice h0, c0;   // the initial ones, [cell, batch, width]
+  BufferSlice reserve;  // what RnnRun lays out; a forward pass writes the others here
+};
+
+// Of all gates: a row for each value of a gate, as cuDNN has it, or a column, as Keras has it.
+struct RnnGatesMatrix {
+  MatrixView view;
+  bool in_columns;
+};
+
+// The parameters of one layer and direction, in float32.
+struct RnnWeights {
+  RnnGatesMatrix input, state;
+  MatrixView projection;  // if there is one
+  BufferSlice biases;     // that of the input, then that of the state; for a forward pass only
+};
+
 // What forward and backward pass encode with.
 class RnnEncoder {
  public:
-  RnnEncoder(NativeCall& native, const RnnRun& run, BufferSlice header, BufferSlice lengths)
-      : native(native), run(run), header(header), lengths_(lengths) {}
+  RnnEncoder(NativeCall& native, const RnnRun& run, const RnnStates& states, BufferSlice lengths)
+      : native(native), run(run), header(states.reserve), states_(states), lengths_(lengths) {}
 
   NativeCall& native;
   const RnnRun& run;
   const BufferSlice header;  // where the reserve space begins
+
+  // The output of a layer: rows [time, batch, state].
+  BufferSlice output_of(int64_t layer) const;
+  // The states after `step` steps.
+  MatrixView hidden(int64_t layer, int64_t direction, int64_t step) const;
+  BufferSlice cell_state(int64_t index, int64_t direction, int64_t step) const;
 
   // Dispatches unless the grid is empty.
   void dispatch(const std::string& shader, int64_t width, int64_t height, int64_t depth,
@@ -133,12 +158,20 @@ class RnnEncoder {
   void transfer(const std::string& shader, BufferSlice from, BufferSlice to, int64_t width,
                 int64_t height, int64_t depth, RnnTransferArguments arguments, bool masked);
 
+  const RnnStates& states_;
   const BufferSlice lengths_;
 };
 
 inline BufferSlice floats_from(BufferSlice slice, int64_t floats) {
   return {slice.block, slice.offset + static_cast<size_t>(floats) * sizeof(float)};
 }
+
+inline MatrixView matrix_of(BufferSlice parameters, const RnnModel::Region& r) {
+  return {floats_from(parameters, r.offset), r.rows, r.columns, r.columns};
+}
+
+// Throws InvalidArgument, naming the operand.
+void check_rnn_shape(const Node& node, size_t input, const Shape& shape, const std::string& name);
 
 // Memory of one execution, and all that it uses, for the stream.
 class RnnMemory {
@@ -161,5 +194,6 @@ void rnn_forward(KernelCall& call);
 template <int version>
 void rnn_backward(KernelCall& call);
 OpRow rnn_loop_row();
+OpRow rnn_loop_grad_row();
 
 }  // namespace tfmetal

@@ -1,42 +1,233 @@
 // CudnnRNNBackprop, CudnnRNNBackpropV2, CudnnRNNBackpropV3.
+#include "kernels/native/rnn_backward.h"
+
 #include <utility>
 
-#include "kernels/native/rnn.h"
 #include "plugin/error.h"
 
 namespace tfmetal {
 
+// ---- the cell ----------------------------------------------------------------------------------
+
+void RnnBackward::encode_cell(int64_t layer, int64_t direction, BufferSlice input, BufferSlice dy,
+                              const RnnWeights& weights, const RnnWeightGradients& gradients) {
+  const int64_t index = layer * run.directions + direction;
+  const MatrixView last = gradient(dy, direction, run.steps, index);
+  RnnStepArguments a = step_arguments(0);
+  a.h_stride = static_cast<long>(last.stride);
+  a.previous_stride = static_cast<long>(run.output);
+  dispatch("rnn_add", run.output, run.batch, 1,
+           {{floats_from(memory_.dhn, index * run.batch * run.output)},
+            {last.data},
+            NativeCall::value(a)});
+  clear(memory_.dbias, TF_FLOAT, run.batch * run.saved() * run.units);
+  for (int64_t step = run.steps - 1; step >= 0; --step) {
+    encode_step(layer, direction, step, weights, dy);
+  }
+  encode_weights(layer, direction, input, dy, gradients);
+}
+
+// From the gradient of the state after `step` to those of the gates and of the state before.
+void RnnBackward::encode_step(int64_t layer, int64_t direction, int64_t step,
+                              const RnnWeights& weights, BufferSlice dy) {
+  const int64_t index = layer * run.directions + direction;
+  const int64_t time = run.time(direction, step), rows = run.gates() * run.units;
+  const MatrixView after = gradient(dy, direction, step + 1, index);
+  const MatrixView before = gradient(dy, direction, step, index);
+  MatrixView dh = after;
+  if (run.projected) {
+    dh = {memory_.dunprojected, run.batch, run.units, run.units};
+    native.multiply({.left = after, .right = weights.projection, .result = dh});
+  }
+  encode_gates(layer, direction, step, dh, before);
+  if (run.is_masked()) {
+    RnnStepArguments a = step_arguments(time);
+    a.h_stride = static_cast<long>(after.stride);
+    a.previous_stride = static_cast<long>(before.stride);
+    dispatch("rnn_carry_back", run.output, run.batch, 1,
+             {{after.data}, {before.data}, lengths(), NativeCall::value(a)});
+  }
+  const BufferSlice gates = floats_from(memory_.dstate_gates, time * run.batch * rows);
+  native.multiply({.left = {gates, run.batch, rows, rows},
+                   .right = weights.state.view,
+                   .result = before,
+                   .transpose_right = weights.state.in_columns,
+                   .accumulate = true});
+}
+
+// The pointwise part. `before` receives what does not pass through the gates.
+void RnnBackward::encode_gates(int64_t layer, int64_t direction, int64_t step, const MatrixView& dh,
+                               const MatrixView& before) {
+  const int64_t index = layer * run.directions + direction;
+  const int64_t time = run.time(direction, step), at = time * run.batch;
+  const int64_t rows = run.gates() * run.units;
+  RnnStepArguments a = step_arguments(time);
+  a.h_stride = static_cast<long>(dh.stride);
+  const BufferSlice saved = floats_from(memory_.reserve, run.saved_at(index) + at * a.saved_stride);
+  const BufferSlice gates = floats_from(memory_.dgates, at * rows);
+  if (run.cell == kRnnLstm) {
+    dispatch("rnn_lstm_back", run.units, run.batch, 1,
+             {{saved},
+              {cell_state(index, direction, step)},
+              {cell_state(index, direction, step + 1)},
+              {dh.data},
+              {floats_from(memory_.dc0, index * run.batch * run.units)},
+              {gates},
+              {memory_.dbias},
+              lengths(),
+              NativeCall::value(a)});
+  } else if (run.cell == kRnnGru) {
+    const MatrixView h = hidden(layer, direction, step);
+    RnnStepArguments d = a;
+    a.previous_stride = static_cast<long>(h.stride);
+    d.previous_stride = static_cast<long>(before.stride);
+    dispatch("rnn_gru_back", run.units, run.batch, 1,
+             {{saved},
+              {h.data},
+              {dh.data},
+              {before.data},
+              {gates},
+              {floats_from(memory_.dstate_gates, at * rows)},
+              {memory_.dbias},
+              lengths(),
+              NativeCall::value(a),
+              NativeCall::value(d)});
+  } else {
+    dispatch("rnn_simple_back", run.units, run.batch, 1,
+             {{hidden(layer, direction, step + 1).data},
+              {dh.data},
+              {gates},
+              {memory_.dbias},
+              lengths(),
+              NativeCall::value(a)});
+  }
+}
+
+// Products over all steps.
+void RnnBackward::encode_weights(int64_t layer, int64_t direction, BufferSlice input,
+                                 BufferSlice dy, const RnnWeightGradients& gradients) {
+  const int64_t index = layer * run.directions + direction, rows = run.gates() * run.units;
+  const int64_t width = run.width(layer), all = run.rows();
+  if (!run.skips(layer)) {
+    multiply_gates({memory_.dgates, all, rows, rows}, {input, all, width, width}, gradients.input);
+  }
+  encode_state_weights(layer, direction, gradients.state);
+  if (run.projected) {
+    const BufferSlice h = floats_from(memory_.reserve, run.unprojected_at(index));
+    native.multiply(
+        {.left = {floats_from(dy, direction * run.output), all, run.output, run.state()},
+         .right = {h, all, run.units, run.units},
+         .result = gradients.projection,
+         .transpose_left = true});
+  }
+  encode_biases(gradients);
+}
+
+// The first step multiplies the initial state; the state before all others is an output.
+void RnnBackward::encode_state_weights(int64_t layer, int64_t direction, const RnnGatesMatrix& to) {
+  const int64_t rows = run.gates() * run.units, batch = run.batch;
+  const int64_t first = run.steps > 0 ? run.time(direction, 0) : 0;
+  MatrixView start = hidden(layer, direction, 0);
+  if (run.steps == 0) start.rows = 0;
+  multiply_gates({floats_from(memory_.dstate_gates, first * batch * rows), start.rows, rows, rows},
+                 start, to);
+  if (run.steps < 2) return;
+  const int64_t others = (run.steps - 1) * batch, later = direction == 0 ? batch : 0;
+  const BufferSlice outputs =
+      floats_from(output_of(layer), direction * run.output + (batch - later) * run.state());
+  multiply_gates({floats_from(memory_.dstate_gates, later * rows), others, rows, rows},
+                 {outputs, others, run.output, run.state()}, to, /*accumulate=*/true);
+}
+
+void RnnBackward::multiply_gates(const MatrixView& gates, const MatrixView& by,
+                                 const RnnGatesMatrix& to, bool accumulate) {
+  native.multiply({.left = to.in_columns ? by : gates,
+                   .right = to.in_columns ? gates : by,
+                   .result = to.view,
+                   .transpose_left = true,
+                   .accumulate = accumulate});
+}
+
+// The bias of the state has the gradient of that of the input, but for the last gate of a GRU.
+void RnnBackward::encode_biases(const RnnWeightGradients& gradients) {
+  const int64_t units = run.units, rows = run.gates() * units, stride = run.saved() * units;
+  const int64_t shared = run.cell == kRnnGru ? 2 * units : rows;
+  const BufferSlice sums = memory_.dbias, state = gradients.state_bias;
+  if (gradients.input_bias.block) sum_batch(sums, stride, gradients.input_bias, rows);
+  if (!state.block) return;
+  sum_batch(sums, stride, state, shared);
+  sum_batch(floats_from(sums, 3 * units), stride, floats_from(state, shared), rows - shared);
+}
+
+void RnnBackward::sum_batch(BufferSlice rows, int64_t stride, BufferSlice to, int64_t count) {
+  if (run.batch == 0) return clear(to, TF_FLOAT, count);
+  const RnnBiasArguments a{static_cast<unsigned>(run.batch), static_cast<unsigned>(stride)};
+  dispatch("rnn_bias", count, 1, 1, {{rows}, {to}, NativeCall::value(a)});
+}
+
+void RnnBackward::encode_input(int64_t layer, int64_t direction, const RnnWeights& weights,
+                               BufferSlice dx) {
+  const int64_t rows = run.gates() * run.units, width = run.width(layer);
+  if (run.skips(layer)) {
+    const RnnGatesArguments a{static_cast<unsigned>(run.gates()), static_cast<unsigned>(run.units),
+                              static_cast<long>(rows), direction > 0};
+    dispatch("rnn_fold", run.units, run.rows(), 1, {{memory_.dgates}, {dx}, NativeCall::value(a)});
+    return;
+  }
+  native.multiply({.left = {memory_.dgates, run.rows(), rows, rows},
+                   .right = weights.input.view,
+                   .result = {dx, run.rows(), width, width},
+                   .transpose_right = weights.input.in_columns,
+                   .accumulate = direction > 0});
+}
+
+MatrixView RnnBackward::gradient(BufferSlice dy, int64_t direction, int64_t step,
+                                 int64_t index) const {
+  if (step == 0) {
+    return {floats_from(memory_.dh0, index * run.batch * run.output), run.batch, run.output,
+            run.output};
+  }
+  const int64_t row = run.time(direction, step - 1) * run.batch;
+  return {floats_from(dy, row * run.state() + direction * run.output), run.batch, run.output,
+          run.state()};
+}
+
+// ---- the op ------------------------------------------------------------------------------------
+
 namespace {
 
-struct Operands {
+struct Operands : RnnBackwardMemory {
   TF_DataType dtype;
   // Of the op.
   BufferSlice input, h, c, parameters, doutput, doutput_h, doutput_c;
   BufferSlice dinput, dh, dc, dparameters;
   // float32. `gradients`: with respect to the outputs of a layer and to its input, by turns.
-  BufferSlice x, h0, c0, weights, reserve;
-  BufferSlice dx, dh0, dc0, dhn, dweights, gradients[2];
-  BufferSlice dgates, dstate_gates, dbias, dropped, dunprojected;
+  BufferSlice x, weights, dx, dweights, gradients[2], dropped;
 };
 
-class Backward : public RnnEncoder {
+class Backward : public RnnBackward {
  public:
   Backward(NativeCall& native, const RnnRun& run, const Operands& o, BufferSlice lengths)
-      : RnnEncoder(native, run, o.reserve, lengths), o_(o) {}
+      : RnnBackward(native, run, o, lengths), o_(o) {}
 
   void encode() {
     load();
     BufferSlice dy = o_.gradients[0], dx = o_.gradients[1];
     load_sequence(o_.doutput, o_.dtype, dy, run.state());
     for (int64_t layer = run.layers - 1; layer >= 0; --layer) {
-      BufferSlice input = layer == 0 ? o_.x : floats_from(o_.reserve, run.output_at(layer - 1));
+      BufferSlice input = layer == 0 ? o_.x : output_of(layer - 1);
       const bool drops = layer > 0 && run.dropout > 0;
       if (drops) {
         drop(input, o_.dropped, layer);
         input = o_.dropped;
       }
       if (layer == 0) dx = o_.dx;
-      for (int64_t d = 0; d < run.directions; ++d) encode_cell(layer, d, input, dy, dx);
+      for (int64_t d = 0; d < run.directions; ++d) {
+        const RnnModel::Cell cell = run.cell_parameters(layer * run.directions + d);
+        const RnnWeights of = weights(cell);
+        encode_cell(layer, d, input, dy, of, gradients(cell));
+        encode_input(layer, d, of, dx);
+      }
       if (drops) drop(dx, dx, layer);
       std::swap(dx, dy);
     }
@@ -71,206 +262,23 @@ class Backward : public RnnEncoder {
     }
   }
 
-  void encode_cell(int64_t layer, int64_t direction, BufferSlice input, BufferSlice dy,
-                   BufferSlice dx) {
-    const int64_t index = layer * run.directions + direction;
-    const RnnModel::Cell parameters = run.cell_parameters(index);
-    const MatrixView last = gradient(dy, direction, run.steps, index);
-    RnnStepArguments a = step_arguments(0);
-    a.h_stride = static_cast<long>(last.stride);
-    a.previous_stride = static_cast<long>(run.output);
-    dispatch(
-        "rnn_add", run.output, run.batch, 1,
-        {{floats_from(o_.dhn, index * run.batch * run.output)}, {last.data}, NativeCall::value(a)});
-    clear(o_.dbias, TF_FLOAT, run.batch * run.saved() * run.units);
-    for (int64_t step = run.steps - 1; step >= 0; --step) {
-      encode_step(layer, direction, step, parameters, dy);
-    }
-    encode_weights(layer, direction, parameters, input, dy);
-    encode_input(layer, direction, parameters, dx);
+  RnnWeights weights(const RnnModel::Cell& cell) const {
+    return {.input = {matrix_of(o_.weights, cell.input), false},
+            .state = {matrix_of(o_.weights, cell.state), false},
+            .projection = matrix_of(o_.weights, cell.projection),
+            .biases = {}};
   }
-
-  // From the gradient of the state after `step` to those of the gates and of the state before.
-  void encode_step(int64_t layer, int64_t direction, int64_t step, const RnnModel::Cell& parameters,
-                   BufferSlice dy) {
-    const int64_t index = layer * run.directions + direction;
-    const int64_t time = run.time(direction, step), rows = run.gates() * run.units;
-    const int64_t at = time * run.batch;
-    const MatrixView after = gradient(dy, direction, step + 1, index);
-    const MatrixView before = gradient(dy, direction, step, index);
-    MatrixView dh = after;
-    if (run.projected) {
-      dh = {o_.dunprojected, run.batch, run.units, run.units};
-      native.multiply({.left = after, .right = matrix(parameters.projection), .result = dh});
-    }
-    RnnStepArguments a = step_arguments(time);
-    a.h_stride = static_cast<long>(dh.stride);
-    const BufferSlice saved = floats_from(o_.reserve, run.saved_at(index) + at * a.saved_stride);
-    const BufferSlice gates = floats_from(o_.dgates, at * rows);
-    const BufferSlice state_gates = floats_from(o_.dstate_gates, at * rows);
-    if (run.cell == kRnnLstm) {
-      dispatch("rnn_lstm_back", run.units, run.batch, 1,
-               {{saved},
-                {cell_state(index, direction, step)},
-                {cell_state(index, direction, step + 1)},
-                {dh.data},
-                {floats_from(o_.dc0, index * run.batch * run.units)},
-                {gates},
-                {o_.dbias},
-                lengths(),
-                NativeCall::value(a)});
-    } else if (run.cell == kRnnGru) {
-      const MatrixView h = hidden(layer, direction, step);
-      RnnStepArguments d = a;
-      a.previous_stride = static_cast<long>(h.stride);
-      d.previous_stride = static_cast<long>(before.stride);
-      dispatch("rnn_gru_back", run.units, run.batch, 1,
-               {{saved},
-                {h.data},
-                {dh.data},
-                {before.data},
-                {gates},
-                {state_gates},
-                {o_.dbias},
-                lengths(),
-                NativeCall::value(a),
-                NativeCall::value(d)});
-    } else {
-      dispatch("rnn_simple_back", run.units, run.batch, 1,
-               {{hidden(layer, direction, step + 1).data},
-                {dh.data},
-                {gates},
-                {o_.dbias},
-                lengths(),
-                NativeCall::value(a)});
-    }
-    if (run.is_masked()) {
-      a.h_stride = static_cast<long>(after.stride);
-      a.previous_stride = static_cast<long>(before.stride);
-      dispatch("rnn_carry_back", run.output, run.batch, 1,
-               {{after.data}, {before.data}, lengths(), NativeCall::value(a)});
-    }
-    native.multiply({.left = {state_gates, run.batch, rows, rows},
-                     .right = matrix(parameters.state),
-                     .result = before,
-                     .accumulate = true});
-  }
-
-  // Products over all steps.
-  void encode_weights(int64_t layer, int64_t direction, const RnnModel::Cell& parameters,
-                      BufferSlice input, BufferSlice dy) {
-    const int64_t index = layer * run.directions + direction, rows = run.gates() * run.units;
-    const int64_t width = run.width(layer), all = run.rows();
-    if (!run.skips(layer)) {
-      native.multiply({.left = {o_.dgates, all, rows, rows},
-                       .right = {input, all, width, width},
-                       .result = gradient_of(parameters.input),
-                       .transpose_left = true});
-    }
-    encode_state_weights(layer, direction, parameters.state);
-    if (run.projected) {
-      const BufferSlice h = floats_from(o_.reserve, run.unprojected_at(index));
-      native.multiply(
-          {.left = {floats_from(dy, direction * run.output), all, run.output, run.state()},
-           .right = {h, all, run.units, run.units},
-           .result = gradient_of(parameters.projection),
-           .transpose_left = true});
-    }
-    // The bias of the state is that of the input, but for the last gate of a GRU.
-    const int64_t units = run.units, shared = run.cell == kRnnGru ? 2 * units : rows;
-    const BufferSlice biases = floats_from(o_.dweights, parameters.biases.offset);
-    sum_bias(0, biases, rows);
-    sum_bias(0, floats_from(biases, rows), shared);
-    sum_bias(3 * units, floats_from(biases, rows + shared), rows - shared);
-  }
-
-  void sum_bias(int64_t column, BufferSlice to, int64_t count) {
-    if (run.batch == 0) return clear(to, TF_FLOAT, count);
-    const RnnBiasArguments a{static_cast<unsigned>(run.batch),
-                             static_cast<unsigned>(run.saved() * run.units)};
-    dispatch("rnn_bias", count, 1, 1,
-             {{floats_from(o_.dbias, column)}, {to}, NativeCall::value(a)});
-  }
-
-  // The first step multiplies the initial state; the state before all others is an output.
-  void encode_state_weights(int64_t layer, int64_t direction, const RnnModel::Region& region) {
-    const int64_t rows = run.gates() * run.units, batch = run.batch;
-    const int64_t first = run.steps > 0 ? run.time(direction, 0) : 0;
-    const MatrixView to = gradient_of(region);
-    const MatrixView start = hidden(layer, direction, 0);
-    native.multiply({.left = {floats_from(o_.dstate_gates, first * batch * rows),
-                              run.steps > 0 ? batch : 0, rows, rows},
-                     .right = start,
-                     .result = to,
-                     .transpose_left = true});
-    if (run.steps < 2) return;
-    const int64_t others = (run.steps - 1) * batch, later = direction == 0 ? batch : 0;
-    const BufferSlice outputs = floats_from(
-        o_.reserve, run.output_at(layer) + direction * run.output + (batch - later) * run.state());
-    native.multiply({.left = {floats_from(o_.dstate_gates, later * rows), others, rows, rows},
-                     .right = {outputs, others, run.output, run.state()},
-                     .result = to,
-                     .transpose_left = true,
-                     .accumulate = true});
-  }
-
-  void encode_input(int64_t layer, int64_t direction, const RnnModel::Cell& parameters,
-                    BufferSlice dx) {
-    const int64_t rows = run.gates() * run.units, width = run.width(layer);
-    if (run.skips(layer)) {
-      const RnnGatesArguments a{static_cast<unsigned>(run.gates()),
-                                static_cast<unsigned>(run.units), static_cast<long>(rows),
-                                direction > 0};
-      dispatch("rnn_fold", run.units, run.rows(), 1, {{o_.dgates}, {dx}, NativeCall::value(a)});
-      return;
-    }
-    native.multiply({.left = {o_.dgates, run.rows(), rows, rows},
-                     .right = matrix(parameters.input),
-                     .result = {dx, run.rows(), width, width},
-                     .accumulate = direction > 0});
-  }
-
-  MatrixView matrix(const RnnModel::Region& r) const {
-    return {floats_from(o_.weights, r.offset), r.rows, r.columns, r.columns};
-  }
-  MatrixView gradient_of(const RnnModel::Region& r) const {
-    return {floats_from(o_.dweights, r.offset), r.rows, r.columns, r.columns};
-  }
-  // With respect to the hidden state after `step` steps.
-  MatrixView gradient(BufferSlice dy, int64_t direction, int64_t step, int64_t index) const {
-    if (step == 0) {
-      return {floats_from(o_.dh0, index * run.batch * run.output), run.batch, run.output,
-              run.output};
-    }
-    const int64_t row = run.time(direction, step - 1) * run.batch;
-    return {floats_from(dy, row * run.state() + direction * run.output), run.batch, run.output,
-            run.state()};
-  }
-  MatrixView hidden(int64_t layer, int64_t direction, int64_t step) const {
-    const int64_t index = layer * run.directions + direction;
-    MatrixView view = gradient({}, direction, step, index);
-    view.data =
-        step == 0
-            ? floats_from(o_.h0, index * run.batch * run.output)
-            : floats_from(o_.reserve, run.output_at(layer) +
-                                          run.time(direction, step - 1) * run.batch * run.state() +
-                                          direction * run.output);
-    return view;
-  }
-  BufferSlice cell_state(int64_t index, int64_t direction, int64_t step) const {
-    if (step == 0) return floats_from(o_.c0, index * run.batch * run.units);
-    const int64_t row = run.time(direction, step - 1) * run.batch;
-    return floats_from(o_.reserve, run.cell_state_at(index) + row * run.units);
+  RnnWeightGradients gradients(const RnnModel::Cell& cell) const {
+    const BufferSlice biases = floats_from(o_.dweights, cell.biases.offset);
+    return {.input = {matrix_of(o_.dweights, cell.input), false},
+            .state = {matrix_of(o_.dweights, cell.state), false},
+            .projection = matrix_of(o_.dweights, cell.projection),
+            .input_bias = biases,
+            .state_bias = floats_from(biases, run.gates() * run.units)};
   }
 
   const Operands& o_;
 };
-
-void check_shape(const Node& node, size_t input, const Shape& shape, const char* name) {
-  if (node.in(input).shape == shape) return;
-  throw_invalid_argument(node.describe(), ": ", name, " has shape ",
-                         to_string(node.in(input).shape), ", not ", to_string(shape));
-}
 
 // `first`: the index of the input `output`.
 void check(const Node& node, const RnnRun& run, size_t first) {
@@ -279,11 +287,11 @@ void check(const Node& node, const RnnRun& run, size_t first) {
     const size_t which = i % 3;
     if (which == 2 && run.cell != kRnnLstm) continue;
     const std::string name = std::string(names[which]) + (i < 3 ? "" : "_backprop");
-    check_shape(node, first + i,
-                which == 0   ? run.sequence_shape(run.state())
-                : which == 1 ? run.state_shape(run.output)
-                             : run.state_shape(run.units),
-                name.c_str());
+    check_rnn_shape(node, first + i,
+                    which == 0   ? run.sequence_shape(run.state())
+                    : which == 1 ? run.state_shape(run.output)
+                                 : run.state_shape(run.units),
+                    name);
   }
   const int64_t bytes = static_cast<int64_t>(node.in(first + 6).bytes());
   if (bytes != run.reserve() * static_cast<int64_t>(sizeof(float))) {

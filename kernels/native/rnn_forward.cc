@@ -23,9 +23,9 @@ void RnnForward::encode_cell(int64_t layer, int64_t direction, BufferSlice input
   } else {
     const int64_t width = run.width(layer);
     native.multiply({.left = {input, run.rows(), width, width},
-                     .right = weights.input,
+                     .right = weights.input.view,
                      .result = gates,
-                     .transpose_right = !weights.input_in_columns});
+                     .transpose_right = !weights.input.in_columns});
   }
   for (int64_t step = 0; step < run.steps; ++step) encode_step(layer, direction, step, weights);
 }
@@ -42,7 +42,11 @@ void RnnForward::encode_step(int64_t layer, int64_t direction, int64_t step,
   const bool adds = run.cell != kRnnGru;  // a GRU needs the state's part by itself
   const MatrixView products = adds ? MatrixView{saved, run.batch, rows, a.saved_stride}
                                    : MatrixView{memory_.state, run.batch, rows, rows};
-  native.multiply({.left = before, .right = weights.state, .result = products, .accumulate = adds});
+  native.multiply({.left = before,
+                   .right = weights.state.view,
+                   .result = products,
+                   .transpose_right = !weights.state.in_columns,
+                   .accumulate = adds});
   const MatrixView h = run.projected ? unprojected(index, time) : after;
   const ShaderArgument bias = {weights.biases};
   a.h_stride = static_cast<long>(h.stride);
@@ -72,24 +76,6 @@ void RnnForward::encode_step(int64_t layer, int64_t direction, int64_t step,
   a.h_stride = static_cast<long>(after.stride);
   dispatch("rnn_carry", run.output, run.batch, 1,
            {{before.data}, {after.data}, lengths(), NativeCall::value(a)});
-}
-
-MatrixView RnnForward::hidden(int64_t layer, int64_t direction, int64_t step) const {
-  const int64_t index = layer * run.directions + direction;
-  if (step == 0) {
-    return {floats_from(memory_.h0, index * run.batch * run.output), run.batch, run.output,
-            run.output};
-  }
-  const int64_t row = run.time(direction, step - 1) * run.batch;
-  return {floats_from(memory_.reserve,
-                      run.output_at(layer) + row * run.state() + direction * run.output),
-          run.batch, run.output, run.state()};
-}
-
-BufferSlice RnnForward::cell_state(int64_t index, int64_t direction, int64_t step) const {
-  if (step == 0) return floats_from(memory_.c0, index * run.batch * run.units);
-  const int64_t row = run.time(direction, step - 1) * run.batch;
-  return floats_from(memory_.reserve, run.cell_state_at(index) + row * run.units);
 }
 
 MatrixView RnnForward::unprojected(int64_t index, int64_t time) const {
@@ -167,10 +153,9 @@ class Forward : public RnnForward {
              {{floats_from(o_.weights, parameters.state.offset)},
               {o_.transposed},
               NativeCall::value(t)});
-    return {.input = matrix(parameters.input),
-            .input_in_columns = false,
-            .state = {o_.transposed, run.output, rows, rows},
-            .projection = matrix(parameters.projection),
+    return {.input = {matrix_of(o_.weights, parameters.input), false},
+            .state = {{o_.transposed, run.output, rows, rows}, true},
+            .projection = matrix_of(o_.weights, parameters.projection),
             .biases = floats_from(o_.weights, parameters.biases.offset)};
   }
 
@@ -181,10 +166,6 @@ class Forward : public RnnForward {
     if (run.cell != kRnnLstm) return;
     store_state(cell_state(index, direction, run.steps), run.units, o_.output_c, o_.dtype, index,
                 run.units);
-  }
-
-  MatrixView matrix(const RnnModel::Region& r) const {
-    return {floats_from(o_.weights, r.offset), r.rows, r.columns, r.columns};
   }
 
   const Operands& o_;

@@ -1,7 +1,8 @@
 // A loop over time of a standard recurrent cell as one op (grappler/rnn).
 //
 //   _MetalRnn(x: T, states: S * T, weights: T, state_weights: T, biases: B * T,
-//             limits: N * int32, length: int32) -> outputs: T, h: T, c: T
+//             limits: N * int32, length: int32)
+//       -> outputs: T, h: T, c: T, reserve: float
 //     x              [time, batch, features]
 //     states         h [batch, units], and c of an LSTM; one batch row, here or in x, serves for
 //     all weights        [features, gates * units]: a matrix product with x_t on the left
@@ -13,11 +14,14 @@
 //                    keeps = "last": [1, batch, units], the last step's
 //                    keeps = "none": [0]
 //     h, c           the states behind the last step; c is empty unless rnn_mode is lstm
+//     reserve        training: what _MetalRnnGrad needs of the steps, if there are any; else [0]
 //     element_shape  of the list of outputs: a list without elements stacks only if it is known
 //
 // The gates are in Keras' order: LSTM i, f, g, o; GRU z, r, n with the reset gate after the
 // product. Errors are those of the loop: InvalidArgument where it reads or writes behind the end of
 // a list.
+#include "kernels/native/rnn_loop.h"
+
 #include <algorithm>
 #include <limits>
 
@@ -27,18 +31,9 @@
 
 namespace tfmetal {
 
+// ---- operands ----------------------------------------------------------------------------------
+
 namespace {
-
-constexpr const char* kOp = "_MetalRnn";
-
-struct Loop {
-  RnnRun run;
-  bool keeps_all, keeps_last;
-  int64_t length;
-  // Where the inputs are.
-  size_t weights, biases, num_biases;
-  bool repeats_x, repeats_h, repeats_c;
-};
 
 [[noreturn]] void fail(const Node& node, const std::string& what) {
   throw_invalid_argument(node.describe(), ": ", what);
@@ -60,7 +55,7 @@ int64_t broadcast(const Node& node, std::initializer_list<int64_t> extents) {
   return result;
 }
 
-void check_steps(const Node& node, const Loop& loop) {
+void check_steps(const Node& node, const RnnLoop& loop) {
   const int64_t time = node.in(0).shape[0];
   if (loop.run.steps > time) {
     fail(node, concat("Trying to access element ", time, " in a list with ", time, " elements"));
@@ -72,13 +67,18 @@ void check_steps(const Node& node, const Loop& loop) {
   }
 }
 
-Loop make_loop(const Node& node) {
+}  // namespace
+
+RnnLoop RnnLoop::make(const Node& node) {
   const NodeDef& def = *node.def;
   const size_t states = size_t(def.attr_int("S")), limits = size_t(def.attr_int("N"));
-  Loop loop;
+  RnnLoop loop;
   loop.weights = 1 + states;
   loop.biases = loop.weights + 2;
   loop.num_biases = size_t(def.attr_int("B"));
+  const size_t cell_states = def.attr_string("rnn_mode") == "lstm" ? 2 : 1;
+  if (states != cell_states) fail(node, concat(states, " states, not ", cell_states));
+  if (loop.num_biases > 2) fail(node, "more than two biases");
   for (size_t i = 0; i < loop.biases; ++i) {
     const size_t rank = i == 0 ? 3 : 2;
     if (node.in(i).rank() != rank) fail(node, concat("input ", i, " must have rank ", rank));
@@ -87,7 +87,7 @@ Loop make_loop(const Node& node) {
   const size_t c = states;  // h where there is no c
   RnnRun& run = loop.run;
   static_cast<RnnModel&>(run) = RnnModel::make(def, 1, extent(loop.weights + 1, 0), extent(0, 2));
-  const int64_t rows = run.gates() * run.units;
+  const int64_t rows = loop.rows();
   require(node, loop.weights, {run.input, rows});
   require(node, loop.weights + 1, {run.units, rows});
   for (size_t i = 0; i < loop.num_biases; ++i) require(node, loop.biases + i, {rows});
@@ -102,6 +102,7 @@ Loop make_loop(const Node& node) {
     run.steps = std::min(run.steps, node.host_int(first_limit + i));
   run.steps = std::max<int64_t>(run.steps, 0);
   loop.length = node.host_int(first_limit + limits);
+  loop.end = first_limit + limits + 1;
   loop.keeps_all = def.attr_string("keeps") == "all";
   loop.keeps_last = def.attr_string("keeps") == "last";
   check_steps(node, loop);
@@ -109,35 +110,85 @@ Loop make_loop(const Node& node) {
   return loop;
 }
 
-// What a list stacks to: the elements have the shape that was written, or the one it was made with.
-Shape stacked_shape(const Node& node, const Loop& loop) {
-  if (!loop.keeps_all && !loop.keeps_last) return {0};
-  const int64_t length = loop.keeps_all ? loop.length : 1;
-  if (loop.run.steps > 0) return {length, loop.run.batch, loop.run.units};
+Shape RnnLoop::outputs_shape(const Node& node) const {
+  if (!keeps_all && !keeps_last) return {0};
+  const int64_t elements = keeps_all ? length : 1;
+  if (run.steps > 0) return {elements, run.batch, run.units};
   const PartialShape element = node.def->attr_shape("element_shape");
   if (!element.fully_defined()) {
     fail(node, "Tried to stack a list without elements and with a non-fully-defined element_shape");
   }
   Shape shape = element.dims;
-  shape.insert(shape.begin(), length);
+  shape.insert(shape.begin(), elements);
   return shape;
 }
 
+Shape RnnLoop::last_state_shape(const Node& node, size_t i) const {
+  return run.steps > 0 ? Shape{run.batch, run.units} : node.in(1 + i).shape;
+}
+
+void RnnLoopOperands::allocate(KernelCall& call, const RnnLoop& loop, RnnMemory* memory,
+                               RnnStates* states) {
+  const RnnRun& run = loop.run;
+  const int64_t state = run.batch * run.units;
+  const bool is_float = call.input_info(0).dtype == TF_FLOAT;
+  const auto widened = [&](size_t input) {
+    return is_float ? call.input_slice(input) : memory->temp(call.input_info(input).count());
+  };
+  x = is_float && !loop.repeats_x ? call.input_slice(0) : memory->temp(run.rows() * run.input);
+  weights = widened(loop.weights);
+  state_weights = widened(loop.weights + 1);
+  states->h0 = memory->temp(state);
+  states->c0 = memory->temp(run.cell == kRnnLstm ? state : 0);
+}
+
+void RnnLoopOperands::load(RnnEncoder* encoder, const RnnLoop& loop,
+                           const RnnStates& states) const {
+  const RnnRun& run = loop.run;
+  const auto in = [&](size_t i) { return encoder->native.inputs[i]; };
+  const TF_DataType dtype = encoder->native.node.in(0).dtype;
+  const bool is_float = dtype == TF_FLOAT;
+  if (!is_float || loop.repeats_x) {
+    encoder->load_sequence(in(0), dtype, x, run.input, loop.repeats_x);
+  }
+  encoder->load_states(in(1), dtype, states.h0, run.units, loop.repeats_h);
+  if (run.cell == kRnnLstm) {
+    encoder->load_states(in(2), dtype, states.c0, run.units, loop.repeats_c);
+  }
+  if (is_float) return;
+  encoder->load_flat(in(loop.weights), dtype, weights, run.input * loop.rows());
+  encoder->load_flat(in(loop.weights + 1), dtype, state_weights, run.units * loop.rows());
+}
+
+RnnWeights RnnLoopOperands::matrices(const RnnLoop& loop, BufferSlice biases) const {
+  const int64_t rows = loop.rows();
+  return {.input = {{weights, loop.run.input, rows, rows}, true},
+          .state = {{state_weights, loop.run.units, rows, rows}, true},
+          .projection = {},
+          .biases = biases};
+}
+
+// ---- the op ------------------------------------------------------------------------------------
+
+namespace {
+
+constexpr const char* kOp = "_MetalRnn";
+
 struct Operands : RnnForwardMemory {
-  BufferSlice x, weights, state_weights, biases;  // float32
+  RnnLoopOperands loop;
+  BufferSlice biases;
 };
 
 class LoopEncoder : public RnnForward {
  public:
-  LoopEncoder(NativeCall& native, const Loop& loop, const Operands& o)
+  LoopEncoder(NativeCall& native, const RnnLoop& loop, const Operands& o)
       : RnnForward(native, loop.run, o, {}), loop_(loop), o_(o), dtype_(native.node.in(0).dtype) {}
 
   void encode() {
     encode_header({std::numeric_limits<int>::max(), {0, 0}});
-    if (o_.x.block != in(0).block) load_sequence(in(0), dtype_, o_.x, run.input, loop_.repeats_x);
-    load_states(in(1), dtype_, o_.h0, run.units, loop_.repeats_h);
-    if (run.cell == kRnnLstm) load_states(in(2), dtype_, o_.c0, run.units, loop_.repeats_c);
-    encode_cell(0, 0, o_.x, load_weights());
+    o_.loop.load(this, loop_, o_);
+    load_biases();
+    encode_cell(0, 0, o_.loop.x, o_.loop.matrices(loop_, o_.biases));
     const size_t row = size_t(run.batch * run.units) * size_of(dtype_);
     const BufferSlice outputs = native.outputs[0];
     if (loop_.keeps_all) {
@@ -155,30 +206,19 @@ class LoopEncoder : public RnnForward {
   }
 
  private:
-  BufferSlice in(size_t i) const { return native.inputs[i]; }
-
-  RnnWeights load_weights() {
-    const int64_t rows = run.gates() * run.units;
-    if (dtype_ != TF_FLOAT) {
-      load_flat(in(loop_.weights), dtype_, o_.weights, run.input * rows);
-      load_flat(in(loop_.weights + 1), dtype_, o_.state_weights, run.units * rows);
-    }
+  void load_biases() {
+    const int64_t rows = loop_.rows();
     for (size_t i = 0; i < 2; ++i) {
       const BufferSlice to = floats_from(o_.biases, int64_t(i) * rows);
       if (i < loop_.num_biases) {
-        load_flat(in(loop_.biases + i), dtype_, to, rows);
+        load_flat(native.inputs[loop_.biases + i], dtype_, to, rows);
       } else {
         clear(to, TF_FLOAT, rows);
       }
     }
-    return {.input = {o_.weights, run.input, rows, rows},
-            .input_in_columns = true,
-            .state = {o_.state_weights, run.units, rows, rows},
-            .projection = {},
-            .biases = o_.biases};
   }
 
-  const Loop& loop_;
+  const RnnLoop& loop_;
   const Operands& o_;
   const TF_DataType dtype_;
 };
@@ -192,37 +232,16 @@ void encode_no_step(NativeCall& native) {
   if (native.node.out(0).count() > 0) native.clear(native.outputs[0], native.node.out(0).bytes());
 }
 
-Operands allocate(KernelCall& call, const Loop& loop, TF_DataType dtype, RnnMemory* memory) {
-  const RnnRun& run = loop.run;
-  const int64_t rows = run.gates() * run.units, state = run.batch * run.units;
-  const bool is_float = dtype == TF_FLOAT, lstm = run.cell == kRnnLstm;
-  const auto widened = [&](size_t input, bool as_is) {
-    return as_is ? call.input_slice(input) : memory->temp(call.input_info(input).count());
-  };
-  Operands o;
-  o.x = is_float && !loop.repeats_x ? call.input_slice(0) : memory->temp(run.rows() * run.input);
-  o.weights = widened(loop.weights, is_float);
-  o.state_weights = widened(loop.weights + 1, is_float);
-  o.biases = memory->temp(2 * rows);
-  o.h0 = memory->temp(state);
-  o.c0 = memory->temp(lstm ? state : 0);
-  o.state = memory->temp(run.cell == kRnnGru ? run.batch * rows : 0);
-  o.reserve = memory->temp(run.reserve());
-  return o;
-}
-
 void rnn_loop(KernelCall& call) {
   Node node = call.node();
-  const Loop loop = make_loop(node);
+  const RnnLoop loop = RnnLoop::make(node);
   const RnnRun& run = loop.run;
   const TF_DataType dtype = node.in(0).dtype;
-  const bool steps = run.steps > 0, lstm = run.cell == kRnnLstm;
-  const Shape state = {run.batch, run.units};
-  node.outputs = {{dtype, stacked_shape(node, loop)},
-                  {dtype, steps ? state : node.in(1).shape},
-                  {dtype, !lstm   ? Shape{0}
-                          : steps ? state
-                                  : node.in(2).shape}};
+  const bool lstm = run.cell == kRnnLstm, training = node.def->attr_bool("training", false);
+  node.outputs = {{dtype, loop.outputs_shape(node)},
+                  {dtype, loop.last_state_shape(node, 0)},
+                  {dtype, lstm ? loop.last_state_shape(node, 1) : Shape{0}},
+                  {TF_FLOAT, {training ? loop.reserve() : 0}}};
   RnnMemory memory(call);
   std::vector<BufferSlice> inputs, outputs;
   for (size_t i = 0; i < loop.biases + loop.num_biases; ++i) {
@@ -231,11 +250,15 @@ void rnn_loop(KernelCall& call) {
   for (size_t i = 0; i < node.outputs.size(); ++i) {
     outputs.push_back(call.allocate_output(i, node.out(i)));
   }
-  if (!steps) {
+  if (run.steps == 0) {
     return call.encode(node, inputs, outputs, node.out(0).bytes(), encode_no_step);
   }
-  if (run.batch == 0 || run.units == 0) return;  // outputs without elements
-  const Operands o = allocate(call, loop, dtype, &memory);
+  if (loop.is_empty()) return;  // outputs without elements
+  Operands o;
+  o.loop.allocate(call, loop, &memory, &o);
+  o.biases = memory.temp(2 * loop.rows());
+  o.state = memory.temp(run.cell == kRnnGru ? run.batch * loop.rows() : 0);
+  o.reserve = training ? outputs[3] : memory.temp(run.reserve());
   inputs.insert(inputs.end(), memory.uses().begin(), memory.uses().end());
   const size_t bytes = size_t(run.reserve()) * sizeof(float);
   call.encode(node, inputs, outputs, bytes,
@@ -246,10 +269,10 @@ void define() {
   define_op({kOp,
              {"T: {half, bfloat16, float}", "S: int >= 1", "B: int >= 0", "N: int >= 1",
               "rnn_mode: {'lstm', 'gru', 'rnn_tanh', 'rnn_relu'}", "keeps: {'all', 'last', 'none'}",
-              "element_shape: shape"},
+              "element_shape: shape", "training: bool = false"},
              {"x: T", "states: S * T", "weights: T", "state_weights: T", "biases: B * T",
               "limits: N * int32", "length: int32"},
-             {"outputs: T", "h: T", "c: T"}});
+             {"outputs: T", "h: T", "c: T", "reserve: float"}});
 }
 
 }  // namespace

@@ -181,6 +181,12 @@ Shape RnnRun::state_shape(int64_t width) const {
   return time_major ? Shape{cells(), batch, width} : Shape{batch, cells(), width};
 }
 
+void check_rnn_shape(const Node& node, size_t input, const Shape& shape, const std::string& name) {
+  if (node.in(input).shape == shape) return;
+  throw_invalid_argument(node.describe(), ": ", name, " has shape ",
+                         to_string(node.in(input).shape), ", not ", to_string(shape));
+}
+
 int64_t RnnRun::per_cell() const {
   return aligned(rows() * saved() * units) + (cell == kRnnLstm ? aligned(rows() * units) : 0) +
          (projected ? aligned(rows() * units) : 0);
@@ -197,6 +203,27 @@ int64_t RnnRun::output_at(int64_t layer) const {
 }
 
 // ---- RnnEncoder --------------------------------------------------------------------------------
+
+BufferSlice RnnEncoder::output_of(int64_t layer) const {
+  return floats_from(states_.reserve, run.output_at(layer));
+}
+
+MatrixView RnnEncoder::hidden(int64_t layer, int64_t direction, int64_t step) const {
+  const int64_t index = layer * run.directions + direction;
+  if (step == 0) {
+    return {floats_from(states_.h0, index * run.batch * run.output), run.batch, run.output,
+            run.output};
+  }
+  const int64_t row = run.time(direction, step - 1) * run.batch;
+  return {floats_from(output_of(layer), row * run.state() + direction * run.output), run.batch,
+          run.output, run.state()};
+}
+
+BufferSlice RnnEncoder::cell_state(int64_t index, int64_t direction, int64_t step) const {
+  if (step == 0) return floats_from(states_.c0, index * run.batch * run.units);
+  const int64_t row = run.time(direction, step - 1) * run.batch;
+  return floats_from(states_.reserve, run.cell_state_at(index) + row * run.units);
+}
 
 void RnnEncoder::dispatch(const std::string& shader, int64_t width, int64_t height, int64_t depth,
                           const std::vector<ShaderArgument>& arguments) {

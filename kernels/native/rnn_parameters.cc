@@ -147,6 +147,7 @@ std::vector<OpRow> rnn_ops() {
       parameters_row("CudnnRNNCanonicalToParams", from_canonical),
       parameters_row("CudnnRNNCanonicalToParamsV2", from_canonical),
       rnn_loop_row(),
+      rnn_loop_grad_row(),
   };
 }
 

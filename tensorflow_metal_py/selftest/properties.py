@@ -199,8 +199,10 @@ def recurrent_loop(dtype: str) -> Result:
             "biases": [draw(gates * units) for _ in range(2)],
         }
         host = {"limits": [tf.constant(steps)], "length": tf.constant(steps)}
-        attrs = {"rnn_mode": mode, "keeps": "all", "element_shape": [None, units]}
-        all_h, last_h, last_c = own("_MetalRnn", states=states, **given, **host, **attrs)
+        attrs: dict[str, Any] = {"rnn_mode": mode, "keeps": "all", "element_shape": [None, units]}
+        all_h, last_h, last_c, _ = own(
+            "_MetalRnn", states=states, training=False, **given, **host, **attrs
+        )
         wide = tf.nest.map_structure(lambda t: t.numpy().astype(np.float64), given)
         h, c = (state.numpy().astype(np.float64) for state in (states[0], states[-1]))
         expected = []
@@ -217,6 +219,72 @@ def recurrent_loop(dtype: str) -> Result:
     return first_wrong({"it computes something else": worst <= allowed}, f"{worst:.1e} off at most")
 
 
+def recurrent_loop_gradient(dtype: str) -> Result:
+    """All gradients of each cell: how much a weighted sum of all outputs and last states changes
+    with each number, by differences in float64."""
+    steps, batch, features, units = 4, 2, 3, 3
+    rng, worst = np.random.default_rng(5), 0.0
+    draw = lambda *shape: tf.cast(rng.standard_normal(shape) * 0.5, dtype)  # noqa: E731
+    for mode, gates in {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}.items():
+        num_states = 2 if mode == "lstm" else 1
+        given: dict[str, Any] = {
+            "x": draw(steps, batch, features),
+            "states": [draw(batch, units) for _ in range(num_states)],
+            "weights": draw(features, gates * units),
+            "state_weights": draw(units, gates * units),
+            "biases": [draw(gates * units) for _ in range(2)],
+        }
+        weighting = {
+            "doutputs": [draw(steps, batch, units)],
+            "dstates": [draw(batch, units) for _ in range(num_states)],
+        }
+        host = {"limits": [tf.constant(steps)], "length": tf.constant(steps)}
+        attrs: dict[str, Any] = {"rnn_mode": mode, "keeps": "all", "element_shape": [None, units]}
+        reserve = own("_MetalRnn", **given, **host, **attrs, training=True)[3]
+        attrs |= {"D": dtype, "input_gradient": True}
+        operands = {**given, **host, "reserve": reserve, **weighting}
+        dx, dh, dc, *rest = own("_MetalRnnGrad", **operands, **attrs)
+        results = [dx, dh, *([dc] if mode == "lstm" else []), *tf.nest.flatten(rest)]
+        wide, of = (
+            tf.nest.map_structure(lambda t: t.numpy().astype(np.float64), d)
+            for d in (given, weighting)
+        )
+        expected = _differences(functools.partial(_weighted_sum, mode, wide, of), wide)
+        for result, right in zip(results, expected, strict=True):
+            off = np.abs(result.numpy().astype(np.float64) - right) / np.maximum(1, np.abs(right))
+            worst = max(worst, float(off.max()))
+    # As above; each step goes back through sums over gates * units, too, and over the batch.
+    sums = math.sqrt(features + units + 4 * units) * batch
+    allowed = EPSILON[dtype] + 4 * steps * sums * EPSILON["float32"]
+    return first_wrong({"it computes something else": worst <= allowed}, f"{worst:.1e} off at most")
+
+
+def _weighted_sum(mode: str, of: dict[str, Any], by: dict[str, Any]) -> float:
+    h, c = of["states"][0], of["states"][-1]
+    total = 0.0
+    for x, weight in zip(of["x"], by["doutputs"][0], strict=True):
+        h, c = _step(mode, x, h, c, of)
+        total += float((h * weight).sum())
+    last = [h, c][: len(by["dstates"])]
+    return total + sum(float((a * b).sum()) for a, b in zip(last, by["dstates"], strict=True))
+
+
+def _differences(function: Callable[[], float], arrays: Any) -> list[np.ndarray]:
+    """The gradient with respect to each array; `function` reads them."""
+    step, gradients = 2.0**-17, []  # off by its square, and by 2**-52 over it
+    for array in tf.nest.flatten(list(arrays.values())):
+        gradient = np.zeros_like(array)
+        for i in np.ndindex(array.shape):
+            number = array[i]
+            array[i] = number + step
+            above = function()
+            array[i] = number - step
+            gradient[i] = (above - function()) / (2 * step)
+            array[i] = number
+        gradients.append(gradient)
+    return gradients
+
+
 # ---- the list -----------------------------------------------------------------------------------
 
 # Op -> what it must keep, and the types of its kernels ("bool" if it has no attribute for one).
@@ -230,6 +298,7 @@ PROPERTIES: dict[str, tuple[Callable[[str], Result], tuple[str, ...]]] = {
     "_MetalAttention": (attention, tuple(EPSILON)),
     "_MetalCluster": (cluster, ("bool",)),
     "_MetalRnn": (recurrent_loop, tuple(EPSILON)),
+    "_MetalRnnGrad": (recurrent_loop_gradient, tuple(EPSILON)),
 }
 
 

@@ -19,6 +19,7 @@ MADE_BY = {
     "_MetalCluster": "cluster",
     "_MetalHostLogical": "host_predicates",
     "_MetalRnn": "rnn",
+    "_MetalRnnGrad": "rnn",
     "_MetalUnboxShape": "shape_stacks",
 }
 
