@@ -79,6 +79,8 @@ struct OpRow {
   // gathers extents and multiplies them). It stays on the CPU, beside the Shape that feeds it, as
   // TensorFlow's CUDA build arranges it; on the device each result would cost a host sync.
   const char* shape_arithmetic = nullptr;
+  // The type attribute that automatic mixed precision leaves as it is: of sums over many results.
+  const char* keeps_type = nullptr;
   MacosVersion first = {14, 0};
   // How clusters compute the op; nothing is registered. Outside of them another row serves it, or
   // TensorFlow's own kernel.

@@ -287,18 +287,6 @@ def test_must_not_fire_with_recurrent_dropout():
     assert count(graphs) == 0
 
 
-def test_must_not_fire_in_training():
-    layer = make_layer("LSTM", use_cudnn=False)
-
-    def gradient(x):
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            loss = tf.reduce_sum(layer(x) ** 2)
-        return tape.gradient(loss, x)
-
-    check(gradient, make_input(), fires=0)
-
-
 def test_on_the_cpu():
     layer = make_layer("LSTM", use_cudnn=False)
     _, graphs = run(lambda x: layer(x), [make_input()], "CPU:0", "all")

@@ -7,6 +7,7 @@
 
 #include "grappler/mixed_precision/classes.h"
 #include "kernels/op_def.h"
+#include "kernels/op_table.h"
 #include "plugin/error.h"
 
 namespace tfmetal {
@@ -57,10 +58,13 @@ uint16_t to_bfloat16(float value) {
 std::vector<std::string> float_attrs(const NodeDef& node) try {
   std::vector<std::string> out;
   const OpDef& def = op_def(node.op);
+  const OpRow* row = find_row(node);
+  const std::string_view kept = row && row->keeps_type ? row->keeps_type : "";
   for (const std::vector<ArgDef>* args : {&def.inputs, &def.outputs}) {
     for (const ArgDef& arg : *args) {
       const std::string& name = type_attr(arg);
-      if (!name.empty() && !std::ranges::count(out, name) && holds_float(node.attr(name)))
+      if (!name.empty() && name != kept && !std::ranges::count(out, name) &&
+          holds_float(node.attr(name)))
         out.push_back(name);
     }
   }

@@ -9,8 +9,8 @@
 
 namespace tfmetal {
 
-// The type attributes of arguments that are float32, or lists in which it is; and what a node that
-// makes a TensorList says of its elements.
+// The type attributes of arguments that are float32, or lists in which it is, but those that the op
+// keeps (OpRow::keeps_type); and what a node that makes a TensorList says of its elements.
 std::vector<std::string> float_attrs(const NodeDef& node);
 
 // Those of them that can be `target` together: all if there is a kernel, else the first alone that

@@ -54,11 +54,18 @@ std::optional<Output> enters(const WhileLoop& loop, Output inside) {
   return source_of(variable->initial());
 }
 
+// What it was before a loop that left it as it was.
+Output before(const WhileLoop& loop, Output behind) {
+  const auto variable = std::ranges::find(loop.variables, behind.node, &LoopVariable::exit);
+  const bool passed = variable != loop.variables.end() && is_unchanged(*variable);
+  return passed ? source_of(variable->initial()) : behind;
+}
+
 // The values in the body of a gradient.
 class GradientValues : public Values {
  public:
-  // `lists`: the variables that give back what was kept. `doutput`: what reads the gradient of the
-  // step's output, null if there is none.
+  // `popped`: what gives back what was kept, and that. `doutput`: what reads the gradient of the
+  // step's output, null if nothing does.
   GradientValues(RecurrenceGradient* gradient, const Recurrence& recurrence,
                  const std::map<const GraphNode*, Output>& popped, const GraphNode* doutput,
                  Context& context)
@@ -68,8 +75,8 @@ class GradientValues : public Values {
         forward_(recurrence, context),
         popped_(popped),
         doutput_(doutput) {
-    const P dh = doutput ? at(kDH) + at(kDOutput) : at(kDH);
-    cell_ = gradient_of(recurrence.cell, dh);
+    if (gradient->doutputs.node) dy_ = at(kDOutput);
+    cell_ = gradient_of(recurrence.cell, at(kDH) + dy_);
   }
 
   const CellGradient& cell() const { return cell_; }
@@ -78,10 +85,11 @@ class GradientValues : public Values {
   Value known(Output output) override {
     if (output == source_of(gradient_.dh->before())) return Value::of(at(kDH));
     if (gradient_.dc && output == source_of(gradient_.dc->before())) return Value::of(at(kDC));
-    if (output.node == doutput_) return Value::of(at(kDOutput));
+    if (output.node == doutput_) return Value::of(dy_);
     const auto popped = popped_.find(output.node);
     if (popped != popped_.end()) return output.port == 1 ? forward_(popped->second) : Value();
-    if (const auto outside = enters(loop_, output)) {
+    if (auto outside = enters(loop_, output)) {
+      outside = before(recurrence_.loop, *outside);
       if (outside == enters(recurrence_.loop, recurrence_.cell.weights)) return {Kind::kWeights};
       if (outside == enters(recurrence_.loop, recurrence_.cell.state_weights)) {
         return {Kind::kStateWeights};
@@ -129,6 +137,7 @@ class GradientValues : public Values {
   ForwardValues forward_;
   const std::map<const GraphNode*, Output>& popped_;
   const GraphNode* doutput_;
+  P dy_;
   CellGradient cell_;
 };
 
@@ -161,25 +170,28 @@ class Reader {
         known_.insert(node);
       }
       if (variable.exit) known_.insert(variable.exit);
-      if (is_unchanged(variable)) continue;
-      if (!read_variable(variable)) return false;
+      if (is_unchanged(variable) ? is_read(variable) : !read_variable(variable)) return false;
     }
     for (const GraphNode* constant : loop_.constants) known_.insert(constant);
     return counter_ && states_.size() == (recurrence_.c ? 2u : 1u);
   }
 
+  // Whether somebody reads what it is behind the loop.
+  static bool is_read(const LoopVariable& variable) {
+    return variable.exit && variable.exit->num_data_uses();
+  }
+
   bool read_variable(const LoopVariable& variable) {
-    const bool is_read = variable.exit && variable.exit->num_data_uses();
     const GraphNode& after = *variable.after().node;
     if (const GraphNode* increment = find_increment(variable)) {
       known_.insert(increment);
       counter_ = &variable;
-      return !is_read;
+      return !is_read(variable);
     }
-    if (after.op() == "TensorListPopBack") return !is_read && read_pop(variable, after);
+    if (after.op() == "TensorListPopBack") return !is_read(variable) && read_pop(variable, after);
     const bool is_list = variable.enter->def().attr_type("T", TF_FLOAT) == TF_VARIANT;
     if (is_list && after.op() == "TensorListSetItem") {
-      if (doutputs_ || is_read) return false;
+      if (doutputs_ || is_read(variable)) return false;
       doutputs_ = &variable;
     } else if (is_list) {
       if (dx_) return false;
@@ -234,8 +246,8 @@ class Reader {
     if (!doutputs_) return true;
     const GraphNode& set = *doutputs_->after().node;
     const GraphNode& maker = *doutputs_->initial().node;
-    if (!recurrence_.list || maker.op() != "TensorListFromTensor") return false;
-    result_.doutputs = maker.input(0);
+    if (maker.op() == "TensorListFromTensor") result_.doutputs = maker.input(0);
+    if (!recurrence_.list || (!result_.doutputs.node && maker.op() != "ZerosLike")) return false;
     zeros_ = set.input(2);
     index_ = set.input(1);
     known_.insert(&set);
@@ -333,7 +345,7 @@ class Reader {
 
   // What was read becomes zeros, and shapes are told.
   bool reads_each(GradientValues& values) {
-    const bool all = recurrence_.keeps == Recurrence::Keeps::kAll;
+    const bool all = recurrence_.writes == Recurrence::Keeps::kAll;
     const bool index = all ? is_item(index_, values) : int_constant(index_) == 0;
     return index && becomes_zeros(values) && bool(values(doutput_->input(2)));
   }

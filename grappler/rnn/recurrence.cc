@@ -190,12 +190,17 @@ class Reader {
     const std::optional<int64_t> length = int_constant(result_.length);
     const bool all = is_count(set.input(1));
     if (!all && (int_constant(set.input(1)) != 0 || length != 1)) return false;
-    return !result_.list->exit || read_stacks(all, length.value_or(-1));
+    result_.writes = all ? Recurrence::Keeps::kAll : Recurrence::Keeps::kLast;
+    return !result_.list->exit || read_stacks(length.value_or(-1));
   }
 
-  bool read_stacks(bool all, int64_t length) {
+  bool read_stacks(int64_t length) {
     for (const Use& use : result_.list->exit->data_uses()) {
       GraphNode& stack = *use.node;
+      if (stack.op() == "ZerosLike" && !context_.preserved(stack)) {
+        result_.zeros.push_back(&stack);
+        continue;
+      }
       if (stack.op() != "TensorListStack" || context_.preserved(stack) || stack.num_controls() ||
           !same_device(stack)) {
         return false;
@@ -205,7 +210,7 @@ class Reader {
       if ((expected >= 0 && expected != length) || !shape) return false;
       if (!agrees(*shape, &result_.element_shape)) return false;
       result_.stacks.push_back(&stack);
-      result_.keeps = all ? Recurrence::Keeps::kAll : Recurrence::Keeps::kLast;
+      result_.keeps = result_.writes;
     }
     return true;
   }
@@ -311,6 +316,9 @@ std::vector<GraphNode*> Recurrence::gradient_entries() const {
   for (const LoopVariable* variable : read) {
     if (!variable->exit) continue;
     for (const Use& use : variable->exit->data_uses()) entries.push_back(use.node);
+  }
+  for (const GraphNode* list : zeros) {
+    for (const Use& use : list->data_uses()) entries.push_back(use.node);
   }
   return entries;
 }

@@ -28,14 +28,17 @@ struct Recurrence {
   const LoopVariable *h = nullptr, *c = nullptr;  // c: of an LSTM
   const LoopVariable* list = nullptr;             // of outputs, if somebody reads it
   std::vector<const LoopVariable*> counters = {};
-  std::vector<Output> limits = {};  // inside of the loop, or what enters it
-  Keeps keeps = Keeps::kNone;
+  std::vector<Output> limits = {};      // inside of the loop, or what enters it
+  Keeps writes = Keeps::kNone;          // to the list: at the number of each step, or over the last
+  Keeps keeps = Keeps::kNone;           // of that, what somebody reads
   Output length = {};                   // of the list, outside
   PartialShape element_shape = {};      // of the list
   std::vector<GraphNode*> stacks = {};  // TensorListStack, who read the list
+  // ZerosLike of the list: its gradient where nothing depends on the outputs.
+  std::vector<GraphNode*> zeros = {};
   std::vector<Kept> kept = {};
 
-  // Who reads the counters or what was kept, behind the loop: gradients of it.
+  // Who reads the counters, what was kept, or those zeros, behind the loop: gradients of it.
   std::vector<GraphNode*> gradient_entries() const;
 };
 

@@ -22,30 +22,27 @@ TF_DataType sum_type(const RecurrenceGradient& gradient, TF_DataType otherwise) 
 }  // namespace
 
 bool RecurrenceRewriter::possible() const {
-  return find_kernel_row(definition(kOp)) &&
-         std::ranges::all_of(gradients_, [&](const RecurrenceGradient& gradient) {
-           return find_kernel_row(gradient_definition(gradient)) != nullptr;
-         });
+  return find_kernel_row(definition(kOp, r_.keeps)) &&
+         (!gradient_ || find_kernel_row(gradient_definition()));
 }
 
 void RecurrenceRewriter::run() {
   note_controls(r_.loop);
   const std::vector<Output> inputs = operands();
-  GraphNode& rnn = view_.add(definition(kOp), inputs, controls_);
+  GraphNode& rnn = view_.add(definition(kOp, r_.keeps), inputs, controls_);
   replace_results(rnn);
-  for (RecurrenceGradient& gradient : gradients_) {
-    note_controls(gradient.loop);
-    GraphNode& node = add_gradient(gradient, inputs, {&rnn, kReserve});
-    replace_gradients(gradient, node);
-    remove_loop(gradient.loop, node);
+  if (gradient_) {
+    note_controls(gradient_->loop);
+    GraphNode& gradient = add_gradient(inputs, {&rnn, kReserve});
+    replace_gradients(gradient);
+    remove_loop(gradient_->loop, gradient);
   }
   remove_loop(r_.loop, rnn);
-  remove_lists();
 }
 
 // ---- the ops -----------------------------------------------------------------------------------
 
-NodeDef RecurrenceRewriter::definition(const char* op) const {
+NodeDef RecurrenceRewriter::definition(const char* op, Recurrence::Keeps keeps) const {
   static const char* const kKeeps[] = {"none", "last", "all"};
   NodeDef def;
   def.name = view_.unique_name(root_.name() + (op == kOp ? "/rnn" : "/rnn_gradient"));
@@ -56,16 +53,18 @@ NodeDef RecurrenceRewriter::definition(const char* op) const {
   def.set_attr("B", AttrValue::of_int(int64_t(r_.cell.biases.size())));
   def.set_attr("N", AttrValue::of_int(int64_t(r_.limits.size())));
   def.set_attr("rnn_mode", AttrValue::of_string(r_.cell.mode));
-  def.set_attr("keeps", AttrValue::of_string(kKeeps[int(r_.keeps)]));
+  def.set_attr("keeps", AttrValue::of_string(kKeeps[int(keeps)]));
   def.set_attr("element_shape", AttrValue::of_shape(r_.element_shape));
-  if (op == kOp) def.set_attr("training", AttrValue::of_bool(!gradients_.empty()));
+  if (op == kOp) def.set_attr("training", AttrValue::of_bool(gradient_.has_value()));
   return def;
 }
 
-NodeDef RecurrenceRewriter::gradient_definition(const RecurrenceGradient& gradient) const {
-  NodeDef def = definition(kGradientOp);
+NodeDef RecurrenceRewriter::gradient_definition() const {
+  const RecurrenceGradient& gradient = *gradient_;
+  const bool has_outputs = gradient.doutputs.node != nullptr;
+  NodeDef def = definition(kGradientOp, has_outputs ? r_.writes : Recurrence::Keeps::kNone);
   def.set_attr("D", AttrValue::of_type(sum_type(gradient, root_.def().attr_type("T"))));
-  def.set_attr("Y", AttrValue::of_int(gradient.doutputs.node ? 1 : 0));
+  def.set_attr("Y", AttrValue::of_int(has_outputs));
   def.set_attr("input_gradient", AttrValue::of_bool(!gradient.dx_stacks.empty()));
   return def;
 }
@@ -77,17 +76,17 @@ std::vector<Output> RecurrenceRewriter::operands() {
   inputs.push_back(outside(r_.loop, r_.cell.state_weights));
   for (const Output bias : r_.cell.biases) inputs.push_back(outside(r_.loop, bias));
   for (const Output limit : r_.limits) inputs.push_back(outside(r_.loop, limit));
-  inputs.push_back(r_.keeps == Recurrence::Keeps::kNone ? inputs.back() : r_.length);
+  inputs.push_back(r_.list ? r_.length : inputs.back());
   return inputs;
 }
 
-GraphNode& RecurrenceRewriter::add_gradient(const RecurrenceGradient& gradient,
-                                            std::vector<Output> inputs, Output reserve) {
+GraphNode& RecurrenceRewriter::add_gradient(std::vector<Output> inputs, Output reserve) {
+  const RecurrenceGradient& gradient = *gradient_;
   inputs.push_back(reserve);
   if (gradient.doutputs.node) inputs.push_back(gradient.doutputs);
   inputs.push_back(gradient.dh->initial());
   if (gradient.dc) inputs.push_back(gradient.dc->initial());
-  return view_.add(gradient_definition(gradient), inputs, controls_);
+  return view_.add(gradient_definition(), inputs, controls_);
 }
 
 // What runs before a loop runs before all that takes its place.
@@ -143,28 +142,27 @@ void RecurrenceRewriter::replace_results(GraphNode& rnn) {
   }
 }
 
-void RecurrenceRewriter::replace_gradients(const RecurrenceGradient& gradient, GraphNode& node) {
-  for (const LoopVariable* state : {gradient.dh, gradient.dc}) {
+void RecurrenceRewriter::replace_gradients(GraphNode& gradient) {
+  for (const LoopVariable* state : {gradient_->dh, gradient_->dc}) {
     if (state && state->exit) {
-      replace({state->exit, 0}, {&node, state == gradient.dh ? kState : kCell});
+      replace({state->exit, 0}, {&gradient, state == gradient_->dh ? kState : kCell});
     }
   }
-  for (const LoopVariable* sum : gradient.sums) {
-    if (sum->exit) replace({sum->exit, 0}, total(gradient, node, *sum));
+  for (const LoopVariable* sum : gradient_->sums) {
+    if (sum->exit) replace({sum->exit, 0}, total(gradient, *sum));
   }
-  for (GraphNode* stack : gradient.dx_stacks) {
-    replace({stack, 0}, {&node, kInputGradient});
+  for (GraphNode* stack : gradient_->dx_stacks) {
+    replace({stack, 0}, {&gradient, kInputGradient});
     view_.remove(*stack);
   }
 }
 
 // The sum behind the loop: what a step adds, made of what all steps together add.
-Output RecurrenceRewriter::total(const RecurrenceGradient& gradient, GraphNode& node,
-                                 const LoopVariable& sum) {
+Output RecurrenceRewriter::total(GraphNode& gradient, const LoopVariable& sum) {
   const GraphNode& add = *sum.after().node;
   std::vector<Output> inputs;
   for (const Output input : add.inputs()) {
-    if (source_of(input) != sum.before()) inputs.push_back(summed(gradient, node, input));
+    if (source_of(input) != sum.before()) inputs.push_back(summed(gradient, input));
   }
   if (inputs.size() == 1 && is_zeros(sum.initial())) return inputs[0];
   inputs.push_back(sum.initial());
@@ -177,28 +175,49 @@ Output RecurrenceRewriter::total(const RecurrenceGradient& gradient, GraphNode& 
 
 // What is linear in the gradients of weights, for those of all steps. They come in the type of the
 // sums, so that casts to it are left out.
-Output RecurrenceRewriter::summed(const RecurrenceGradient& gradient, GraphNode& node,
-                                  Output inside) {
+Output RecurrenceRewriter::summed(GraphNode& gradient, Output inside) {
   inside = source_of(inside);
-  if (const auto share = gradient.shares.find(inside.node); share != gradient.shares.end()) {
-    return {&node, kWeightGradients + int(share->second)};
+  if (const auto share = gradient_->shares.find(inside.node); share != gradient_->shares.end()) {
+    const Output gradient_output = {&gradient, kWeightGradients + int(share->second)};
+    const bool keeps_axis = share->first->def().attr_bool("keep_dims", false);
+    return keeps_axis ? as_row(gradient_output) : gradient_output;
   }
-  if (!gradient.linear.contains(inside.node)) return outside(gradient.loop, inside);
-  if (inside.node->op() == "Cast") return summed(gradient, node, inside.node->input(0));
+  if (!gradient_->linear.contains(inside.node)) return outside(gradient_->loop, inside);
+  if (inside.node->op() == "Cast") return summed(gradient, inside.node->input(0));
   const auto [entry, is_new] = copies_.try_emplace(inside.node);
   if (is_new) {
     std::vector<Output> inputs;
     for (const Output input : inside.node->inputs()) {
-      inputs.push_back(summed(gradient, node, input));
+      inputs.push_back(summed(gradient, input));
     }
     NodeDef def = inside.node->def();
     def.name = view_.unique_name(def.name + "/total");
     def.inputs.clear();
     def.remove_attr("_class");
-    def.set_attr("T", AttrValue::of_type(node.def().attr_type("D")));
+    def.set_attr("T", AttrValue::of_type(gradient.def().attr_type("D")));
     copies_[inside.node] = &view_.add(std::move(def), inputs);
   }
   return {copies_[inside.node], inside.port};
+}
+
+// A vector as a matrix of one row, as a sum over the batch may leave it.
+Output RecurrenceRewriter::as_row(Output vector) {
+  const auto add = [&](const char* op, NodeDef def, const std::vector<Output>& inputs,
+                       const std::vector<GraphNode*>& controls) {
+    def.name = view_.unique_name(vector.node->name() + "/row");
+    def.op = op;
+    def.device = root_.device();
+    return Output{&view_.add(std::move(def), inputs, controls), 0};
+  };
+  const int32_t zero = 0;
+  NodeDef axis, row;
+  axis.set_attr("dtype", AttrValue::of_type(TF_INT32));
+  axis.set_attr("value", AttrValue::of_tensor(TensorProto::make(
+                             TF_INT32, {}, {reinterpret_cast<const char*>(&zero), sizeof zero})));
+  row.set_attr("T", AttrValue::of_type(vector.node->def().attr_type("D")));
+  row.set_attr("Tdim", AttrValue::of_type(TF_INT32));
+  return add("ExpandDims", std::move(row),
+             {vector, add("Const", std::move(axis), {}, {vector.node})}, {});
 }
 
 void RecurrenceRewriter::replace(Output old, Output now) {
@@ -222,7 +241,7 @@ void RecurrenceRewriter::replace(Output old, Output now) {
 // ---- the loops go ------------------------------------------------------------------------------
 
 void RecurrenceRewriter::remove_loop(WhileLoop& loop, GraphNode& instead) {
-  std::vector<GraphNode*> nodes;
+  std::vector<GraphNode*> nodes, lists;
   for (size_t i = 0; i < view_.size(); ++i) {
     if (loop.nodes.contains(&view_.node(i))) nodes.push_back(&view_.node(i));
   }
@@ -233,20 +252,17 @@ void RecurrenceRewriter::remove_loop(WhileLoop& loop, GraphNode& instead) {
     }
   }
   for (const LoopVariable& variable : loop.variables) {
-    lists_.push_back(variable.initial().node);
+    lists.push_back(variable.initial().node);
     // Ends the cycle.
     for (size_t i = 0; i < 2; ++i) view_.set_input(*variable.merge, i, {variable.enter, 0});
   }
   remove_unread(nodes);
-}
-
-void RecurrenceRewriter::remove_lists() {
-  std::erase_if(lists_, [&](const GraphNode* node) {
+  std::erase_if(lists, [&](const GraphNode* node) {
     static const std::unordered_set<std::string_view> kMakers = {
         "EmptyTensorList", "TensorListFromTensor", "TensorListReserve", "ZerosLike"};
-    return node->removed() || !kMakers.contains(node->op()) || context_.preserved(*node);
+    return !kMakers.contains(node->op()) || context_.preserved(*node);
   });
-  remove_unread(lists_);
+  remove_unread(lists);
 }
 
 // Removes what nobody reads, until there is no more of it.

@@ -24,7 +24,7 @@
 #include "grappler/rnn/rnn.h"
 
 #include <algorithm>
-#include <set>
+#include <optional>
 
 #include "grappler/remapper/record.h"
 #include "grappler/rnn/gradient.h"
@@ -42,36 +42,34 @@ bool reads_list(const GraphNode& condition) {
       uses, [](const Use& use) { return use.node->def().attr_type("T", TF_FLOAT) == TF_VARIANT; });
 }
 
-// The gradients of the recurrence, which then are all that read its counters and what it keeps; or
-// why they are none.
-std::variant<std::vector<RecurrenceGradient>, std::string> find_gradients(
+// The gradient of the recurrence, which then is all that reads its counters and what it keeps; none
+// in inference; or why it is no gradient.
+std::variant<std::optional<RecurrenceGradient>, std::string> find_its_gradient(
     const Recurrence& recurrence, Context& context) {
-  std::set<GraphNode*> conditions;
+  GraphNode* condition = nullptr;
   for (const GraphNode* entry : recurrence.gradient_entries()) {
-    GraphNode* condition = condition_of(*entry);
-    if (!condition) return "'" + entry->name() + "' reads what it keeps for a gradient";
-    conditions.insert(condition);
+    GraphNode* next = condition_of(*entry);
+    if (!next) return "'" + entry->name() + "' reads what it keeps for a gradient";
+    if (condition && next != condition) return "two loops read what it keeps for a gradient";
+    condition = next;
   }
-  std::vector<RecurrenceGradient> gradients;
-  for (GraphNode* condition : conditions) {
-    std::optional<WhileLoop> loop = parse_loop(*condition);
-    if (!loop) return "its gradient is no simple loop";
-    auto found = find_gradient(*std::move(loop), recurrence, context);
-    if (auto* why = std::get_if<std::string>(&found)) return *why;
-    gradients.push_back(std::get<RecurrenceGradient>(std::move(found)));
-  }
-  return gradients;
+  if (!condition) return std::nullopt;
+  std::optional<WhileLoop> loop = parse_loop(*condition);
+  if (!loop) return "its gradient is no simple loop";
+  auto found = find_gradient(*std::move(loop), recurrence, context);
+  if (auto* why = std::get_if<std::string>(&found)) return *why;
+  return std::get<RecurrenceGradient>(std::move(found));
 }
 
-// Replaces the loop and its gradients; nothing, or why it is none to replace.
+// Replaces the loop and its gradient; nothing, or why it is none to replace.
 std::optional<std::string> fuse(GraphView& view, WhileLoop loop, Context& context) {
   auto found = find_recurrence(std::move(loop), context);
   if (auto* why = std::get_if<std::string>(&found)) return *why;
   Recurrence& recurrence = std::get<Recurrence>(found);
-  auto gradients = find_gradients(recurrence, context);
-  if (auto* why = std::get_if<std::string>(&gradients)) return *why;
+  auto gradient = find_its_gradient(recurrence, context);
+  if (auto* why = std::get_if<std::string>(&gradient)) return *why;
   RecurrenceRewriter rewriter(view, context, recurrence,
-                              std::get<std::vector<RecurrenceGradient>>(gradients));
+                              std::get<std::optional<RecurrenceGradient>>(std::move(gradient)));
   if (!rewriter.possible()) return "there is no kernel for it";
   record_fusion(*recurrence.cell.pattern, recurrence.cell.match);
   count_fusion(recurrence.cell.pattern->name);

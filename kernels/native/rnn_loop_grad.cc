@@ -225,6 +225,7 @@ OpRow rnn_loop_grad_row() {
           .run = rnn_loop_grad,
           .cluster = ClusterPolicy::kNever,
           .precision = Precision::kAllow,
+          .keeps_type = "D",
           .define = define};
 }
 
