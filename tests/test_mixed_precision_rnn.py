@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tensorflow_metal_py import _runtime
 from tests import rewriting
-from tests.reduced_graphs import DTYPES, GPU, SETTING, TOLERANCE, Rewritten, rng
+from tests.reduced_graphs import DTYPES, GPU, PASS, SETTING, TOLERANCE, Rewritten, rng
 
 L, R = keras.layers, tf.raw_ops
 X = rng(4, 7, 5)
@@ -91,6 +91,19 @@ def test_gradient_in_another_function(kind, dtype):
             results.append([y, *tape.gradient(loss, [X, *layer.trainable_variables])])
     for got, wanted in zip(*results, strict=True):
         np.testing.assert_array_equal(got, wanted)
+
+
+@both
+@kinds
+def test_loops_that_became_one_op(kind, dtype):
+    """What is kept for the gradient is float32 and stays so, and so do the gradients of weights."""
+    function = with_gradient(make(kind, use_cudnn=False))
+    done = Rewritten(function, X, to=dtype, passes=f"rnn,{PASS}").check(2 * TOLERANCE[dtype])
+    assert done.all("_MetalRnn", dtype)
+    assert done.all("_MetalRnnGrad", dtype)
+    assert done.all("_MetalRnnGrad", "float32", attr="D")
+    (forward,) = [n.name for n in done.graph.node if n.op == "_MetalRnn"]
+    assert forward in inputs_of(done, "_MetalRnnGrad")
 
 
 # ---- cells --------------------------------------------------------------------------------------
