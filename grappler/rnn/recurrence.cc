@@ -243,7 +243,9 @@ class Reader {
       const bool moves_out = can_move_out(node->op()) && has_invariant_inputs(loop_, *node);
       if (context_.preserved(*node)) return node;
       if (!does_nothing && !moves_out && !known_.contains(node)) return node;
-      if (!does_nothing && !same_device(*node)) return node;
+      // What only hands on may be elsewhere: an initial state that comes from the host does so
+      // there.
+      if (result_.cell.match.contains(node) && !same_device(*node)) return node;
     }
     return nullptr;
   }

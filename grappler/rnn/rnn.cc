@@ -13,14 +13,20 @@
 // what was read). All that leaves the loop is replaced; shapes that TensorFlow knew of it stay
 // known by EnsureShape, for the new op tells none.
 //
+// In training the gradient, a loop too, becomes _MetalRnnGrad, to which the first hands on what it
+// keeps instead of lists. The two go together or not at all.
+//
 // Fires when
 // * the loop counts from 0 to limits that do not change;
 // * each step takes one element of one list, made of a tensor of rank 3, and is a cell of cells.cc;
 // * it writes h to a list, at the step's number or always to the only element, or nowhere; and all
 //   that read the list stack it;
 // * states are [batch, units], weights and biases have the sizes of the cell and do not change;
-// * the loop holds nothing else, all of it is on one device, nothing of it is asked for by name and
-//   nobody reads its counters.
+// * the loop holds nothing else, the cell is on one device, nothing of it is asked for by name;
+// * nobody reads its counters, or what it keeps for a gradient; or one loop does, which counts as
+// far,
+//   takes back what was kept, and computes the gradient of the cell (gradient.h), whatever it adds
+//   to sums being linear in the gradients of weights and biases.
 #include "grappler/rnn/rnn.h"
 
 #include <algorithm>
@@ -40,6 +46,12 @@ bool reads_list(const GraphNode& condition) {
   const std::vector<Use> uses = condition.data_uses();
   return std::ranges::any_of(
       uses, [](const Use& use) { return use.node->def().attr_type("T", TF_FLOAT) == TF_VARIANT; });
+}
+
+// Whether it takes back what another loop kept: it goes with that one or stays.
+bool is_gradient(const WhileLoop& loop) {
+  return std::ranges::any_of(
+      loop.nodes, [](const GraphNode* node) { return node->op() == "TensorListPopBack"; });
 }
 
 // The gradient of the recurrence, which then is all that reads its counters and what it keeps; none
@@ -86,7 +98,7 @@ int fuse_recurrent_loops(GraphView& view, Context& context) {
     GraphNode& node = view.node(i);
     if (node.removed() || node.op() != "LoopCond" || !reads_list(node)) continue;
     std::optional<WhileLoop> loop = parse_loop(node);
-    if (!loop) continue;
+    if (!loop || is_gradient(*loop)) continue;
     const std::optional<std::string> refusal = fuse(view, *std::move(loop), context);
     if (!refusal) {
       ++changes;
