@@ -15,7 +15,7 @@ const std::vector<Pass>& passes() {
       {"rnn", fuse_recurrent_loops, recurrent_cell_names},
       {"variables", simplify_variables},
       {"host_predicates", compute_predicates_on_host},
-      {"shape_stacks", box_stacked_shapes},
+      {"lists", convert_lists},
       {"remapper", remap, pattern_names},
       {"mixed_precision", mix_precision},
       {"cluster", form_clusters},

@@ -54,12 +54,12 @@ def test_own_ops():
     assert own == {
         "MetalDoNothing",
         "_MetalAttention",  # tests/test_attention.py
-        "_MetalBoxShape",
+        "_MetalBoxNumbers",
         "_MetalCluster",
         "_MetalHostLogical",
         "_MetalRnn",  # tests/test_rnn_loop_ops.py
         "_MetalRnnGrad",
-        "_MetalUnboxShape",
+        "_MetalUnboxNumbers",
     }
 
     @tf.function

@@ -6,6 +6,6 @@
 namespace tfmetal {
 
 int compute_predicates_on_host(GraphView& graph, Context& context);
-int box_stacked_shapes(GraphView& graph, Context& context);
+int convert_lists(GraphView& graph, Context& context);
 
 }  // namespace tfmetal

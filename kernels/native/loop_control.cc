@@ -2,10 +2,11 @@
 //
 //   _MetalHostLogical(inputs: N * bool) -> y: bool
 //       "and", "or" or "not" of scalars, all in host memory.
-//   _MetalBoxShape(shape: int32 in host memory) -> box: float
-//       a tensor without elements, of the shape with a 0 behind it: a TensorList can hold it, and
-//       gives it back without a look at device memory.
-//   _MetalUnboxShape(box: float) -> shape: int32 in host memory
+//   _MetalBoxNumbers(numbers: int32 in host memory) -> box: float
+//       a scalar or a vector as the shape of a tensor without elements: a TensorList can hold it,
+//       and gives it back without a look at device memory. The shape is [0, rank, numbers...], each
+//       number as 2 n, or as -2 n - 1 if it is negative.
+//   _MetalUnboxNumbers(box: float) -> numbers: int32 in host memory
 #include <algorithm>
 
 #include "kernels/families.h"
@@ -17,8 +18,8 @@ namespace tfmetal {
 namespace {
 
 constexpr const char* kLogical = "_MetalHostLogical";
-constexpr const char* kBox = "_MetalBoxShape";
-constexpr const char* kUnbox = "_MetalUnboxShape";
+constexpr const char* kBox = "_MetalBoxNumbers";
+constexpr const char* kUnbox = "_MetalUnboxNumbers";
 
 void host_logical(KernelCall& call) {
   const std::string function = call.kernel().def().attr_string("function");
@@ -36,23 +37,32 @@ void host_logical(KernelCall& call) {
   *static_cast<bool*>(call.allocate_host_output(0, {TF_BOOL, {}})) = result;
 }
 
-void box_shape(KernelCall& call) {
-  Node node = call.node();
-  Shape shape = node.host_ints(0);
-  if (node.in(0).rank() != 1 || std::ranges::any_of(shape, [](int64_t n) { return n < 0; })) {
-    throw_invalid_argument(kBox, ": ", to_string(node.in(0)), " of values ", to_string(shape),
-                           " is no shape");
+// More would be no shape that TensorFlow takes.
+constexpr size_t kMostNumbers = 252;
+
+void box_numbers(KernelCall& call) {
+  const Node node = call.node();
+  const std::vector<int64_t> numbers = node.host_ints(0);
+  if (node.in(0).rank() > 1 || numbers.size() > kMostNumbers) {
+    throw_invalid_argument(kBox, ": ", to_string(node.in(0)),
+                           " is no scalar, nor a vector of at most ", kMostNumbers, " numbers");
   }
-  shape.push_back(0);
-  call.allocate_output(0, {TF_FLOAT, shape});
+  Shape box = {0, static_cast<int64_t>(node.in(0).rank())};
+  for (const int64_t n : numbers) box.push_back(n < 0 ? -2 * n - 1 : 2 * n);
+  call.allocate_output(0, {TF_FLOAT, box});
 }
 
-void unbox_shape(KernelCall& call) {
+void unbox_numbers(KernelCall& call) {
   const Shape& box = call.input_info(0).shape;
-  if (box.empty()) throw_invalid_argument(kUnbox, ": a scalar holds no shape");
-  const int64_t rank = static_cast<int64_t>(box.size()) - 1;
-  auto* out = static_cast<int32_t*>(call.allocate_host_output(0, {TF_INT32, {rank}}));
-  std::copy(box.begin(), box.end() - 1, out);
+  const bool scalar = box.size() == 3 && box[1] == 0;
+  if (box.size() < 2 || box[0] != 0 || (box[1] != 1 && !scalar)) {
+    throw_invalid_argument(kUnbox, ": ", to_string(box), " holds no numbers");
+  }
+  const int64_t count = static_cast<int64_t>(box.size()) - 2;
+  const Shape shape = scalar ? Shape{} : Shape{count};
+  auto* out = static_cast<int32_t*>(call.allocate_host_output(0, {TF_INT32, shape}));
+  std::transform(box.begin() + 2, box.end(), out,
+                 [](int64_t n) { return static_cast<int32_t>(n % 2 ? -(n + 1) / 2 : n / 2); });
 }
 
 void define_logical() {
@@ -62,19 +72,20 @@ void define_logical() {
              {"y: bool"},
              scalar_shape});
 }
-void define_box() { define_op({kBox, {}, {"shape: int32"}, {"box: float"}}); }
-void define_unbox() { define_op({kUnbox, {}, {"box: float"}, {"shape: int32"}}); }
+void define_box() { define_op({kBox, {}, {"numbers: int32"}, {"box: float"}}); }
+void define_unbox() { define_op({kUnbox, {}, {"box: float"}, {"numbers: int32"}}); }
 
 }  // namespace
 
 std::vector<OpRow> loop_control_ops() {
   using enum HostUse;
-  return {{.op = kLogical,
-           .host = {{"inputs", kArg}, {"y", kArg}},
-           .run = host_logical,
-           .define = define_logical},
-          {.op = kBox, .host = {{"shape", kArg}}, .run = box_shape, .define = define_box},
-          {.op = kUnbox, .host = {{"shape", kArg}}, .run = unbox_shape, .define = define_unbox}};
+  return {
+      {.op = kLogical,
+       .host = {{"inputs", kArg}, {"y", kArg}},
+       .run = host_logical,
+       .define = define_logical},
+      {.op = kBox, .host = {{"numbers", kArg}}, .run = box_numbers, .define = define_box},
+      {.op = kUnbox, .host = {{"numbers", kArg}}, .run = unbox_numbers, .define = define_unbox}};
 }
 
 }  // namespace tfmetal

@@ -15,12 +15,12 @@ from tensorflow_metal_py.selftest.supervisor import Finding
 # The plugin's own ops -> what makes them: they are not met where that is switched off.
 MADE_BY = {
     "_MetalAttention": "remapper/dot_product_attention",
-    "_MetalBoxShape": "shape_stacks",
+    "_MetalBoxNumbers": "lists",
     "_MetalCluster": "cluster",
     "_MetalHostLogical": "host_predicates",
     "_MetalRnn": "rnn",
     "_MetalRnnGrad": "rnn",
-    "_MetalUnboxShape": "shape_stacks",
+    "_MetalUnboxNumbers": "lists",
 }
 
 
