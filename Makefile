@@ -127,8 +127,8 @@ test-versions: build ## one library with TensorFlow 2.18 to nightly (VERSIONS=2.
 # TensorFlow's version.
 VERSIONS_SMOKE := tests/test_ops.py tests/test_errors.py tests/test_coverage.py \
 	tests/test_variables.py tests/test_variables_pass.py tests/test_clusters.py tests/test_loops.py \
-	tests/test_optimizer_step.py \
-	-k 'float32 or variables or errors or coverage or clusters or loops or optimizer'
+	tests/test_optimizer_step.py tests/test_rnn_loop_training.py \
+	-k 'float32 or variables or errors or coverage or clusters or loops or optimizer or training'
 # With 2.21, which `make test` uses, these are three minors.
 test-versions-smoke: ## the same where variables go by functions (2.18) and by the shim (2.20)
 	$(MAKE) test-versions VERSIONS=2.18,2.20 ARGS="$(VERSIONS_SMOKE)"
