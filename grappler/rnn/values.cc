@@ -251,8 +251,7 @@ Value Values::compute(Output output) {
 // ---- the cell ----------------------------------------------------------------------------------
 
 ForwardValues::ForwardValues(const Recurrence& recurrence, Context& context)
-    : Values(recurrence.loop, units_of(recurrence.cell, context), context),
-      recurrence_(recurrence) {
+    : Values(recurrence.loop, units_of(recurrence.cell, context), context) {
   static const std::pair<const char*, StepValue> kLabels[] = {
       {"in", kIn},           {"forget", kForget}, {"new", kNew}, {"out", kOut},
       {"tanh_c", kSquashed}, {"z", kUpdate},      {"r", kReset}, {"n", kProposed},

@@ -100,7 +100,6 @@ class ForwardValues : public Values {
   Value multiply(const GraphNode&) override { return {}; }
   Value sum_rows(const GraphNode&, const Value&) override { return {}; }
 
-  const Recurrence& recurrence_;
   std::vector<std::pair<Output, Value>> known_;
 };
 
