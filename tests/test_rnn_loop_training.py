@@ -210,6 +210,27 @@ def test_fit_trains_as_the_loop_does(kind, optimizer):
     np.testing.assert_allclose(fused, losses("none"), rtol=1e-5)
 
 
+def test_several_steps_in_one_execution():
+    """Training steps in a loop of their own, around those over time."""
+    x = np.random.default_rng(0).standard_normal((24, STEPS, FEATURES)).astype("float32")
+
+    def losses(passes):
+        keras.utils.set_random_seed(3)
+        with tf.device(DEVICE):
+            layer = L.GRU(UNITS, use_cudnn=False)
+            model = keras.Sequential([keras.Input((STEPS, FEATURES)), layer, L.Dense(1)])
+            model.compile("sgd", "mse", jit_compile=False, steps_per_execution=3)
+            fit, graphs = rewriting.recorded(
+                lambda: model.fit(x, x[:, 0, :1], batch_size=4, epochs=2, shuffle=False, verbose=0),
+                passes,
+            )
+        return fit.history["loss"], sum(calls[-1].count(GRADIENT) for calls in graphs)
+
+    fused, fired = losses("all")
+    assert fired > 0
+    np.testing.assert_allclose(fused, losses("none")[0], rtol=1e-5)
+
+
 def test_launches_do_not_grow_with_the_sequence():
     def counts(steps):
         layer = make_layer("LSTM", use_cudnn=False)
@@ -313,6 +334,16 @@ def _clipped(x):
 
 
 @tf.custom_gradient
+def _far_away(x):
+    def gradient(dy):
+        for _ in range(300):
+            dy = tf.abs(dy) * 0.5 + dy * 0.5
+        return dy
+
+    return tf.identity(x), gradient
+
+
+@tf.custom_gradient
 def _slower_tanh(x):
     y = tf.tanh(x)
     return y, lambda dy: dy * (1 - y * y) * 0.9
@@ -325,6 +356,7 @@ def _cell_with(change):
 CELLS = {
     "half of the gradient": _cell_with(_halved),
     "clipped": _cell_with(_clipped),
+    "many ops": _cell_with(_far_away),
     "another tanh": lambda x, h, i: _slower_tanh(tf.matmul(x, W) + tf.matmul(h, U)),
     "gradient of the input": lambda x, h, i: tf.tanh(tf.matmul(_halved(x), W) + tf.matmul(h, U)),
     "stopped": lambda x, h, i: tf.tanh(tf.matmul(x, W) + tf.matmul(tf.stop_gradient(h), U)),

@@ -14,23 +14,22 @@ class Polynomial {
   static Polynomial number(double value) { return Polynomial({}, value); }
   static Polynomial variable(int name) { return Polynomial({name}, 1); }
 
-  // More terms than this are no gradient of a cell; products of them could grow without end.
-  static constexpr size_t kMaxTerms = 256;
-  bool too_large() const { return terms_.size() > kMaxTerms; }
+  // The gradient of a cell has 16 terms of degree 8 at most. Sums and products beyond these bounds
+  // could grow without end: they are equal to nothing.
+  static constexpr size_t kMostTerms = 64, kMostFactors = 32;
+  bool too_large() const { return too_large_; }
 
-  friend bool operator==(const Polynomial&, const Polynomial&) = default;
-  friend Polynomial operator+(Polynomial a, const Polynomial& b) {
-    for (const auto& [variables, factor] : b.terms_) a.add(variables, factor);
-    return a;
+  friend bool operator==(const Polynomial& a, const Polynomial& b) {
+    return !a.too_large_ && !b.too_large_ && a.terms_ == b.terms_;
   }
-  friend Polynomial operator-(Polynomial a, const Polynomial& b) {
-    for (const auto& [variables, factor] : b.terms_) a.add(variables, -factor);
-    return a;
-  }
+  friend Polynomial operator+(Polynomial a, const Polynomial& b) { return a.add(b, 1); }
+  friend Polynomial operator-(Polynomial a, const Polynomial& b) { return a.add(b, -1); }
   friend Polynomial operator*(const Polynomial& a, const Polynomial& b) {
     Polynomial product;
+    product.too_large_ = a.too_large_ || b.too_large_;
     for (const auto& [left, factor] : a.terms_) {
       for (const auto& [right, other] : b.terms_) {
+        if (product.too_large_) return product;
         std::vector<int> both(left.size() + right.size());
         std::ranges::merge(left, right, both.begin());
         product.add(both, factor * other);
@@ -41,11 +40,18 @@ class Polynomial {
 
  private:
   Polynomial(std::vector<int> variables, double factor) { add(variables, factor); }
+  Polynomial& add(const Polynomial& other, double sign) {
+    too_large_ |= other.too_large_;
+    for (const auto& [variables, factor] : other.terms_) add(variables, sign * factor);
+    return *this;
+  }
   void add(const std::vector<int>& variables, double factor) {
     if ((terms_[variables] += factor) == 0) terms_.erase(variables);
+    too_large_ |= terms_.size() > kMostTerms || variables.size() > kMostFactors;
   }
 
   std::map<std::vector<int>, double> terms_;  // sorted variables (powers: repeated) to their factor
+  bool too_large_ = false;
 };
 
 }  // namespace tfmetal

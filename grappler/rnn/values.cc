@@ -237,7 +237,10 @@ Value Values::operator()(Output output) {
   output = source_of(output);
   const std::pair key{static_cast<const GraphNode*>(output.node), output.port};
   if (const auto found = values_.find(key); found != values_.end()) return found->second;
+  if (depth_ == kMostDepth) return {};
+  ++depth_;
   const Value value = compute(output);
+  --depth_;
   if (value) understood_.insert(output.node);
   return values_[key] = value;
 }

@@ -86,6 +86,9 @@ class Values {
   friend struct Rules;
   Value compute(Output output);
 
+  // A chain of more nodes is no gradient of a cell, and would use up the stack.
+  static constexpr int kMostDepth = 200;
+  int depth_ = 0;
   std::map<std::pair<const GraphNode*, int>, Value> values_;
   std::unordered_set<GraphNode*> understood_;
 };
