@@ -11,6 +11,7 @@ DEVICE = f"/{spine.device_type()}:0"
 BATCH, STEPS, FEATURES, UNITS = 3, 7, 5, 6
 L = keras.layers
 ANY = (None, None, FEATURES)
+# Half a last digit.
 EPSILON = {"float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 
 

@@ -7,12 +7,9 @@ import pytest
 import tensorflow as tf
 
 from tensorflow_metal_py.selftest.properties import own
-from tests import spine
+from tests.recurrent_loops import DEVICE, EPSILON
 
-DEVICE = f"/{spine.device_type()}:0"
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
-# Of half a last digit.
-EPSILON = {"float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 
 
 @dataclasses.dataclass(frozen=True)

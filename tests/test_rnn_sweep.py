@@ -5,16 +5,13 @@ Each commit draws others; `make soak` draws hundreds.
 
 import dataclasses
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests import commit, rewriting, spine
-from tests.recurrent_loops import EPSILON, OP
+from tests import commit, rewriting
+from tests.recurrent_loops import DEVICE, EPSILON, OP, L
 
-L = keras.layers
-DEVICE = f"/{spine.device_type()}:0"
 SEEDS, SOAK_SEEDS = 12, 300
 SCALE = 8  # roundings of a result, in parts of sqrt(products summed)
 
