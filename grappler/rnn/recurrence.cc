@@ -27,6 +27,31 @@ bool has_invariant_inputs(const WhileLoop& loop, const GraphNode& node) {
   return std::ranges::all_of(inputs, [&](Output input) { return is_invariant(loop, input); });
 }
 
+// The shape that a constant of int32 tells; nothing if it is none.
+std::optional<PartialShape> constant_shape(Output output) {
+  const GraphNode& node = *source_of(output).node;
+  if (node.op() != "Const") return {};
+  const TensorProto value = node.def().attr_tensor("value");
+  PartialShape shape{false, value.ints()};
+  shape.unknown_rank = value.shape().dims.empty();
+  if (shape.unknown_rank) shape.dims.clear();
+  return shape;
+}
+
+// Whether two shapes can be the same; `known` then tells what either does.
+bool agrees(const PartialShape& told, PartialShape* known) {
+  if (told.unknown_rank) return true;
+  if (known->unknown_rank) *known = told;
+  if (told.dims.size() != known->dims.size()) return false;
+  for (size_t i = 0; i < told.dims.size(); ++i) {
+    if (told.dims[i] < 0) continue;
+    int64_t& extent = known->dims[i];
+    if (extent < 0) extent = told.dims[i];
+    if (told.dims[i] != extent) return false;
+  }
+  return true;
+}
+
 // Runs through a loop and notes what it has understood; every node of a loop must be.
 class Reader {
  public:
@@ -286,29 +311,6 @@ const GraphNode* find_increment(const LoopVariable& variable) {
     }
   }
   return nullptr;
-}
-
-std::optional<PartialShape> constant_shape(Output output) {
-  const GraphNode& node = *source_of(output).node;
-  if (node.op() != "Const") return {};
-  const TensorProto value = node.def().attr_tensor("value");
-  PartialShape shape{false, value.ints()};
-  shape.unknown_rank = value.shape().dims.empty();
-  if (shape.unknown_rank) shape.dims.clear();
-  return shape;
-}
-
-bool agrees(const PartialShape& told, PartialShape* known) {
-  if (told.unknown_rank) return true;
-  if (known->unknown_rank) *known = told;
-  if (told.dims.size() != known->dims.size()) return false;
-  for (size_t i = 0; i < told.dims.size(); ++i) {
-    if (told.dims[i] < 0) continue;
-    int64_t& extent = known->dims[i];
-    if (extent < 0) extent = told.dims[i];
-    if (told.dims[i] != extent) return false;
-  }
-  return true;
 }
 
 std::vector<GraphNode*> Recurrence::gradient_entries() const {

@@ -54,9 +54,4 @@ bool is_unchanged(const LoopVariable& variable);
 // Whether it counts the steps, from 0, and which node does.
 const GraphNode* find_increment(const LoopVariable& variable);
 
-// The shape that a constant of int32 tells; nothing if it is none.
-std::optional<PartialShape> constant_shape(Output output);
-// Whether two shapes can be the same; `known` then tells what either does.
-bool agrees(const PartialShape& told, PartialShape* known);
-
 }  // namespace tfmetal

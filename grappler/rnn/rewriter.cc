@@ -19,6 +19,15 @@ TF_DataType sum_type(const RecurrenceGradient& gradient, TF_DataType otherwise) 
   return gradient.sums[0]->enter->def().attr_type("T");
 }
 
+// For a copy of a node of a loop in the graph around it, whose name is not unique yet.
+NodeDef copy_of(const GraphNode& node, const char* suffix) {
+  NodeDef def = node.def();
+  def.name += suffix;
+  def.inputs.clear();
+  def.remove_attr("_class");  // of the loop
+  return def;
+}
+
 }  // namespace
 
 bool RecurrenceRewriter::possible() const {
@@ -106,10 +115,8 @@ Output RecurrenceRewriter::outside(const WhileLoop& loop, Output inside) {
   if (is_new) {
     std::vector<Output> inputs;
     for (const Output input : inside.node->inputs()) inputs.push_back(outside(loop, input));
-    NodeDef def = inside.node->def();
-    def.name = view_.unique_name(def.name + "/outside");
-    def.inputs.clear();
-    def.remove_attr("_class");  // of the loop
+    NodeDef def = copy_of(*inside.node, "/outside");
+    def.name = view_.unique_name(def.name);
     std::vector<GraphNode*> controls = controls_;
     // In the loop around this one, if there is one.
     if (inputs.empty()) controls.push_back(r_.x.node);
@@ -166,10 +173,8 @@ Output RecurrenceRewriter::total(GraphNode& gradient, const LoopVariable& sum) {
   }
   if (inputs.size() == 1 && is_zeros(sum.initial())) return inputs[0];
   inputs.push_back(sum.initial());
-  NodeDef def = add.def();
-  def.name = view_.unique_name(def.name + "/total");
-  def.inputs.clear();
-  def.remove_attr("_class");
+  NodeDef def = copy_of(add, "/total");
+  def.name = view_.unique_name(def.name);
   return {&view_.add(std::move(def), inputs), 0};
 }
 
@@ -190,10 +195,8 @@ Output RecurrenceRewriter::summed(GraphNode& gradient, Output inside) {
     for (const Output input : inside.node->inputs()) {
       inputs.push_back(summed(gradient, input));
     }
-    NodeDef def = inside.node->def();
-    def.name = view_.unique_name(def.name + "/total");
-    def.inputs.clear();
-    def.remove_attr("_class");
+    NodeDef def = copy_of(*inside.node, "/total");
+    def.name = view_.unique_name(def.name);
     def.set_attr("T", AttrValue::of_type(gradient.def().attr_type("D")));
     copies_[inside.node] = &view_.add(std::move(def), inputs);
   }
@@ -240,7 +243,7 @@ void RecurrenceRewriter::replace(Output old, Output now) {
 
 // ---- the loops go ------------------------------------------------------------------------------
 
-void RecurrenceRewriter::remove_loop(WhileLoop& loop, GraphNode& instead) {
+void RecurrenceRewriter::remove_loop(const WhileLoop& loop, GraphNode& instead) {
   std::vector<GraphNode*> nodes, lists;
   for (size_t i = 0; i < view_.size(); ++i) {
     if (loop.nodes.contains(&view_.node(i))) nodes.push_back(&view_.node(i));

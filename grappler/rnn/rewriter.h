@@ -41,7 +41,7 @@ class RecurrenceRewriter {
   Output total(GraphNode& gradient, const LoopVariable& sum);
   void replace(Output old, Output now);
 
-  void remove_loop(WhileLoop& loop, GraphNode& instead);
+  void remove_loop(const WhileLoop& loop, GraphNode& instead);
   void remove_unread(const std::vector<GraphNode*>& nodes);
 
   GraphView& view_;
